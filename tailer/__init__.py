@@ -1,0 +1,1 @@
+"""Tailer shows what a background job prints, while it prints it."""

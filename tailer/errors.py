@@ -1,0 +1,107 @@
+"""Every error Tailer raises, each with the HTTP status and the exit code it stands for."""
+
+from __future__ import annotations
+
+
+class TailerError(Exception):
+    """Base of all errors that Tailer raises on purpose.
+
+    ``status`` is what an HTTP client is told, ``exit_code`` what ``tailer`` leaves with. ``str(error)`` is one
+    line for a person, without a traceback.
+    """
+
+    status = 500
+    exit_code = 2
+    title = "Internal error"
+
+
+class SettingsError(TailerError):
+    """An environment variable has a value that cannot be used; names the variable, the value and what is allowed."""
+
+    title = "Bad settings"
+
+    def __init__(self, variable: str, value: str, allowed: str) -> None:
+        super().__init__(f"{variable}={value!r} cannot be used: {allowed}")
+
+
+class InvalidParameter(TailerError):
+    """A request parameter has a value that cannot be used."""
+
+    status = 400
+    title = "Bad parameter"
+
+    def __init__(self, parameter: str, value: str, allowed: str) -> None:
+        super().__init__(f"{parameter}={value!r} cannot be used: {allowed}")
+        self.parameter = parameter
+        self.value = value
+        self.allowed = allowed
+
+
+class Forbidden(TailerError):
+    """The client may not read logs from where it is."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class UnknownJob(TailerError):
+    """Neither RQ nor the log store knows this job."""
+
+    status = 404
+    title = "No such job"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id[:80]!r}: RQ does not know it and it has left no log")
+
+
+class UnknownAttempt(TailerError):
+    """The job is known, but has no attempt of that number."""
+
+    status = 404
+    title = "No such attempt"
+
+    def __init__(self, job_id: str, attempt: int, attempts: int) -> None:
+        super().__init__(f"job {job_id!r} has no attempt {attempt}: it has {attempts}")
+
+
+class LogExpired(TailerError):
+    """The log was there once; its time in the store is over."""
+
+    status = 410
+    title = "Log expired"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"the log of job {job_id!r} has expired")
+
+
+class StoreUnavailable(TailerError):
+    """Redis cannot be reached, or refuses to serve."""
+
+    status = 503
+    title = "Redis is not reachable"
+
+
+class CorruptRecord(TailerError):
+    """An element of a log's list is not a record that Tailer wrote."""
+
+    title = "Unreadable record"
+
+
+class LogClosed(TailerError):
+    """The attempt has its end record; nothing can be added to it."""
+
+    status = 409
+    title = "Log closed"
+
+
+class AttemptMissing(TailerError):
+    """The store does not hold the attempt that is written to, for instance after Redis lost its data."""
+
+    status = 409
+    title = "Attempt missing"
+
+
+class EmbeddedServerError(TailerError):
+    """No Redis-compatible server could be started on this machine."""
+
+    title = "Embedded server"

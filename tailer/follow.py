@@ -1,0 +1,299 @@
+"""Follows one job's log from a cursor to its end, across attempts: the order of things that every client sees."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tailer.errors import StoreUnavailable
+from tailer.hub import Channel, Hub
+from tailer.jobs import JobState
+from tailer.records import Chunk, End, Hole, Record
+from tailer.store import Cursor, LogReader, LogSummary, now_ms
+
+GONE_S = 8.0
+"""How long a log that vanished while it was followed may take to come back; a worker rebuilds it within 5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Nothing has come for a heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The job is over, and so is its log. ``end`` is its end record, or what RQ's view of the job amounts to."""
+
+    end: End
+
+
+Event: TypeAlias = Record | JobState | Beat | Final
+"""A record of the log, a new view that RQ has of the job, a heartbeat, or the end of it all."""
+Placed: TypeAlias = tuple[Event, Cursor]
+"""An event, and the place in the log behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which part of a job's log is wanted.
+
+    ``wait`` follows a log that is still written. ``only`` is the one attempt that is wanted, ``None`` for all from
+    ``start`` on. Nothing behind line ``last_line`` or read by the worker after ``until`` (ms) is given.
+    """
+
+    job_id: str
+    start: Cursor
+    wait: bool = True
+    only: int | None = None
+    last_line: int | None = None
+    until: int | None = None
+
+
+def snapshot(hub: Hub, selection: Selection) -> Iterator[Placed]:
+    """Yield what is there now, and ``Final`` if the log is over. Never waits."""
+    reader: LogReader | None = hub.store.reader(selection.job_id, selection.start)
+    cursor, end = selection.start, None
+    while reader:
+        while records := reader.read():
+            for record in records:
+                allowed = _limit(record, selection)
+                if allowed is None:
+                    return
+                cursor = Cursor(reader.attempt, allowed.end)
+                yield allowed, cursor
+                if _complete(record, selection):
+                    return
+                end = record if isinstance(record, End) else None
+        summary = hub.store.summary(selection.job_id)
+        later = summary.after(reader.attempt) if summary and selection.only is None else None
+        reader = hub.store.reader(selection.job_id, Cursor(later.number)) if later else None
+    if final := _over(hub, selection, end):
+        yield Final(final), cursor
+
+
+def follow(hub: Hub, selection: Selection, heartbeat: float) -> Iterator[Placed]:
+    """Yield what is there, then what comes, until the job is over; a ``Beat`` after ``heartbeat`` seconds of silence.
+
+    Redis may go away meanwhile: the follower waits for it.
+    """
+    with hub.follow(selection.job_id) as channel:
+        walk = _Walk(hub, channel, selection)
+        shown: JobState | None = None
+        spoke = time.monotonic()
+        while True:
+            version = channel.version
+            news = False
+            try:
+                for event in walk.step():
+                    news = True
+                    yield event, walk.cursor
+                    if isinstance(event, Final):
+                        return
+            except StoreUnavailable:
+                channel.wait(version, 0.5)
+            if walk.stopped:
+                return
+            if channel.state is not None and channel.state != shown:
+                shown = channel.state
+                news = True
+                yield shown, walk.cursor
+            if news:
+                spoke = time.monotonic()
+                continue
+            left = spoke + heartbeat - time.monotonic()
+            if left <= 0:
+                spoke = time.monotonic()
+                yield Beat(), walk.cursor
+            else:
+                channel.wait(version, min(left, 1.0))
+
+
+class _Walk:
+    """A follower's place in a log: which attempt, where in it, and what comes next."""
+
+    def __init__(self, hub: Hub, channel: Channel, selection: Selection) -> None:
+        self._hub = hub
+        self._channel = channel
+        self._selection = selection
+        self._reader = hub.store.reader(selection.job_id, selection.start)
+        self._cursor = selection.start
+        self._end: End | None = None
+        self._gone_since: float | None = None
+        self._relocated = False
+        self.stopped = False
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place behind what was yielded last."""
+        return self._cursor
+
+    def step(self) -> Iterator[Event]:
+        """Yield what there is just now. Raises ``StoreUnavailable``; nothing is lost or doubled by calling it again."""
+        if self._end is None:
+            records = self._channel.read(self._reader)
+            for record in records:
+                allowed = _limit(record, self._selection)
+                if allowed is None:
+                    self.stopped = True
+                    return
+                self._cursor = Cursor(self._reader.attempt, allowed.end)
+                yield allowed
+                if _complete(record, self._selection):
+                    self.stopped = True
+                    return
+                if isinstance(record, End):
+                    self._end = record
+            if records and self._end is None:
+                self._relocated = False
+                return
+        until = self._selection.until
+        if until is not None and now_ms() > until:
+            self.stopped = True
+            return
+        yield from self._turn()
+
+    def _turn(self) -> Iterator[Event]:
+        """Nothing more to read here: go on to the next attempt, end, or stay."""
+        summary = self._hub.store.summary(self._selection.job_id) if self._end else self._channel.summary
+        if self._end is None:
+            yield from self._check_present(summary)
+            if self._end is None:
+                return
+        later = summary.after(self._reader.attempt) if summary and self._selection.only is None else None
+        if later:
+            self._end = None
+            self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later.number))
+        elif final := _over(self._hub, self._selection, self._end):
+            yield Final(final)
+
+    def _check_present(self, summary: LogSummary | None) -> Iterator[Event]:
+        """The attempt has no end that we have read. See whether it is there at all."""
+        number = self._reader.attempt
+        here = summary.attempt(number) if summary else None
+        if here is None:
+            yield from self._check_absent(summary, number)
+            return
+        self._gone_since = None
+        if here.bytes <= self._reader.offset and here.end is None:
+            return
+        # There is more than we could read. Either it came just now, or the list was rebuilt, cut or removed by
+        # somebody: look our place up anew, and if that gives nothing either, say what is missing.
+        if not self._relocated:
+            self._relocated = True
+            self._reader.relocate()
+        elif here.end:
+            if here.bytes > self._reader.offset:
+                hole = _rest(self._reader, here.end)
+                self._reader.offset = hole.end
+                self._cursor = self._reader.cursor
+                yield hole
+            yield here.end
+            self._end = here.end
+
+    def _check_absent(self, summary: LogSummary | None, number: int) -> Iterator[Event]:
+        later = summary.after(number) if summary and self._selection.only is None else None
+        if later:
+            self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later.number))
+            return
+        state = self._channel.state
+        if state is None or state.waiting:
+            self._gone_since = None
+            return
+        # A worker writes its attempt record some ms after RQ says "started", and may have to rebuild a lost log.
+        self._gone_since = self._gone_since or time.monotonic()
+        patience = GONE_S if self._reader.offset or state.status == "started" else 1.5
+        if time.monotonic() - self._gone_since < patience:
+            return
+        fresh = self._hub.jobs.state(self._selection.job_id)
+        if self._hub.store.summary(self._selection.job_id) is None and (
+            fresh.status != "started" or self._reader.offset
+        ):
+            had_log = self._reader.offset > 0
+            yield Final(without_log(fresh, expires_at=self._channel.expires_at, had_log=had_log))
+
+
+def _over(hub: Hub, selection: Selection, end: End | None) -> End | None:
+    """Return the end record to close with if the job is over; ``None`` if more will come."""
+    state = hub.jobs.state(selection.job_id)
+    if end is None:
+        if hub.store.summary(selection.job_id) is None and not state.waiting and state.status != "started":
+            return without_log(state)
+        return None
+    if selection.only is not None:
+        return end
+    if state.waiting:
+        return None
+    if end.final:
+        return end
+    return _instead_of_next(end, state)
+
+
+def _instead_of_next(end: End, state: JobState) -> End | None:
+    """The attempt announced another one. Return how the job ended without it, ``None`` if it is still to come."""
+    if state.status == "started":
+        return None
+    ended = without_log(state)
+    return End(**{**ended.as_dict(), "attempt": end.attempt, "bytes": end.bytes, "lines": end.lines})
+
+
+def without_log(state: JobState, *, expires_at: int | None = None, had_log: bool = False) -> End:
+    """Return an end record for a job that has no log, from what RQ says of it.
+
+    ``expires_at`` (ms) is when RQ was going to forget the job, for one that it has forgotten; ``had_log`` says that
+    the log was there a moment ago.
+    """
+    if had_log:
+        outcome, reason = "deleted", "its log was deleted"
+    elif state.status is None and expires_at is not None and now_ms() >= expires_at - 1000:
+        outcome, reason = "expired", "its time to live in the queue was over before it ran"
+    elif state.status is None:
+        outcome, reason = "deleted", "RQ no longer knows the job"
+    elif state.status == "canceled":
+        outcome, reason = "canceled", "canceled before it ran"
+    else:
+        outcome = state.status if state.status in {"finished", "failed", "stopped"} else "lost"
+        reason = "no output was captured"
+    ended = state.ended_at / 1000 if state.ended_at else now_ms() / 1000
+    return End(
+        outcome=outcome,
+        attempt=0,
+        final=True,
+        status=state.status,
+        reason=reason,
+        worker=state.worker,
+        ended_at=ended,
+    )
+
+
+def _rest(reader: LogReader, end: End) -> Hole:
+    """The hole between what could be read and the end that the summary tells of."""
+    line = reader.line or 1
+    missing = end.bytes - reader.offset
+    return Hole(end.time, reader.offset, line, end.lines + 1 - line, True, missing, "missing from the store")
+
+
+def _complete(record: Record, selection: Selection) -> bool:
+    """Return whether ``record`` holds the end of the last line that is wanted."""
+    last = selection.last_line
+    return last is not None and isinstance(record, Chunk | Hole) and record.line + record.lines > last
+
+
+def _limit(record: Record, selection: Selection) -> Record | None:
+    """Return ``record``, or the part of it that is wanted; ``None`` if nothing is, nor anything behind it."""
+    if not isinstance(record, Chunk | Hole):
+        return record
+    if selection.until is not None and record.time > selection.until:
+        return None
+    last = selection.last_line
+    if last is None or record.line + record.lines <= last:
+        return record
+    if record.line > last:
+        return None
+    if isinstance(record, Hole):
+        return record
+    position = -1
+    for _ in range(last + 1 - record.line):
+        position = record.data.index(b"\n", position + 1)
+    return record.part(record.offset, record.offset + position + 1)

@@ -1,0 +1,282 @@
+"""Turns events of a log into the bytes of a response: plain text, server-sent events or NDJSON. Pure functions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from tailer.follow import Beat, Event, Final
+from tailer.jobs import JobState
+from tailer.records import Attempt, Chunk, End, Hole
+from tailer.store import Cursor
+
+END_MARK = ":end"
+"""Behind the cursor in the id of the end event, so that a reconnect from there is known to have seen the end."""
+RETRY_MS = 2000
+"""What an EventSource is told to wait before it reconnects."""
+
+_ESCAPES = re.compile(
+    # ECMA-48: control sequences; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; two-byte escapes.
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
+)
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
+_LONGEST_ESCAPE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a log is shown. ``streams`` are those wanted; ``records`` asks for JSON records in server-sent events."""
+
+    streams: frozenset[str] = frozenset({"stdout", "stderr"})
+    timestamps: bool = False
+    strip: bool = False
+    heartbeat: bool = False
+    records: bool = False
+
+
+class Encoder(Protocol):
+    """Encodes a response. ``attempt`` numbers are taken from the attempt records that pass."""
+
+    content_type: str
+
+    def begin(self) -> bytes:
+        """Return what the response starts with."""
+
+    def encode(self, event: Event, cursor: Cursor) -> bytes:
+        """Return the bytes for ``event``; ``cursor`` is the place behind it."""
+
+
+class Stripper:
+    """Takes terminal escape sequences out of a byte stream, also those that are split between pieces."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def strip(self, data: bytes) -> bytes:
+        """Return ``data`` without escape sequences; the start of an unfinished one is held back."""
+        data = _ESCAPES.sub(b"", self._held + data)
+        unfinished = _UNFINISHED.search(data)
+        if unfinished and len(data) - unfinished.start() <= _LONGEST_ESCAPE:
+            self._held = data[unfinished.start() :]
+            return data[: unfinished.start()]
+        self._held = b""
+        return data
+
+
+class _Filtering:
+    """What the formats share: leaving streams out and taking escape sequences away."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._strippers = {stream: Stripper() for stream in options.streams} if options.strip else {}
+
+    def _shown(self, chunk: Chunk) -> bytes:
+        """Return the chunk's bytes as the options want them."""
+        if chunk.stream not in self._options.streams:
+            return b""
+        return self._strippers[chunk.stream].strip(chunk.data) if self._strippers else chunk.data
+
+    def _records(self, chunk: Chunk, cursor: Cursor) -> Iterator[dict[str, Any]]:
+        if chunk.stream not in self._options.streams:
+            return iter(())
+        return records_of(chunk, cursor, self._strippers.get(chunk.stream))
+
+
+class Text(_Filtering):
+    """The job's bytes as they are. A bad end adds one line, a hole another; nothing else is ever added."""
+
+    content_type = "text/plain; charset=utf-8"
+
+    _midline = False
+
+    def begin(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def encode(self, event: Event, cursor: Cursor) -> bytes:
+        """Return the bytes for ``event``."""
+        del cursor
+        if isinstance(event, Chunk):
+            return self._chunk(event)
+        if isinstance(event, Hole):
+            return self._own_line(f"{event.length} bytes are missing here: {event.cause}")
+        if isinstance(event, Final) and event.end.outcome != "finished":
+            return self._own_line(sentence(event.end))
+        # NUL is what terminals ignore and files can be rid of; asked for with heartbeat=1.
+        return b"\0" if isinstance(event, Beat) and self._options.heartbeat else b""
+
+    def _own_line(self, text: str) -> bytes:
+        start = "\n" if self._midline else ""
+        self._midline = False
+        return f"{start}[tailer] {text}\n".encode()
+
+    def _chunk(self, chunk: Chunk) -> bytes:
+        data = self._shown(chunk)
+        if self._options.timestamps and data:
+            stamp = f"{rfc3339(chunk.time)} ".encode()
+            body = data[:-1].replace(b"\n", b"\n" + stamp) + data[-1:]
+            data = body if self._midline else stamp + body
+        if data:
+            self._midline = not data.endswith(b"\n")
+        return data
+
+
+class NDJSON(_Filtering):
+    """One JSON object a line: see ``records_of``. Blank lines are heartbeats; the last record is the end record."""
+
+    content_type = "application/x-ndjson; charset=utf-8"
+
+    def begin(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def encode(self, event: Event, cursor: Cursor) -> bytes:
+        """Return the bytes for ``event``."""
+        if isinstance(event, Chunk):
+            return b"".join(map(_line, self._records(event, cursor)))
+        if isinstance(event, Hole):
+            return _line(hole_of(event, cursor))
+        if isinstance(event, End):
+            # The last one comes as Final.
+            return b""
+        if isinstance(event, Final):
+            return _line({"cursor": str(cursor), **event.end.as_dict()})
+        return b"\n" if isinstance(event, Beat) else b""
+
+
+class SSE(_Filtering):
+    """Server-sent events (WHATWG HTML, section 9.2). Unnamed ones hold output; see ``docs/protocol.md`` for all."""
+
+    content_type = "text/event-stream; charset=utf-8"
+
+    def begin(self) -> bytes:
+        """Tell how long to wait before a reconnect."""
+        return b"retry: %d\n\n" % RETRY_MS
+
+    def encode(self, event: Event, cursor: Cursor) -> bytes:
+        """Return the bytes for ``event``."""
+        if isinstance(event, Chunk):
+            return self._output(event, cursor)
+        if isinstance(event, Hole):
+            return _event("hole", hole_of(event, cursor), str(cursor))
+        if isinstance(event, Attempt):
+            return _event("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
+        if isinstance(event, JobState):
+            return _event("status", state_of(event))
+        if isinstance(event, Final):
+            return _event("end", event.end.as_dict(), f"{cursor}{END_MARK}")
+        return _event("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
+
+    def _output(self, chunk: Chunk, cursor: Cursor) -> bytes:
+        if self._options.records:
+            return b"".join(
+                b"id: %b\ndata: %b\n\n" % (str(record["cursor"]).encode(), _json(record))
+                for record in self._records(chunk, cursor)
+            )
+        data = self._shown(chunk)
+        if not data:
+            return b""
+        # The format itself takes CR for the end of a line, so CR can't be carried: it arrives as LF.
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = b"".join(b"data: %b\n" % line for line in data.split(b"\n"))
+        return b"id: %b\n%b\n" % (str(cursor).encode(), lines)
+
+    @staticmethod
+    def error(problem: dict[str, Any]) -> bytes:
+        """Return the event that tells of an error behind the first byte."""
+        return _event("error", problem)
+
+
+ENCODERS: dict[str, type[Text | SSE | NDJSON]] = {"text": Text, "sse": SSE, "ndjson": NDJSON}
+
+
+def records_of(chunk: Chunk, cursor: Cursor, stripper: Stripper | None = None) -> Iterator[dict[str, Any]]:
+    """Yield one record for each line, or piece of a line, of a chunk that ends at ``cursor``.
+
+    ``text`` is without its newline; ``partial`` marks a piece that has none. Bytes that are not UTF-8 come in
+    ``base64`` as well, and ``text`` has U+FFFD in their place. ``cursor`` is the place behind the record.
+    """
+    time, offset = rfc3339(chunk.time), chunk.offset
+    lines = chunk.data.split(b"\n")
+    for number, raw in enumerate(lines, chunk.line):
+        partial = number == chunk.line + chunk.lines
+        if partial and not raw:
+            return
+        offset += len(raw) + (not partial)
+        shown = stripper.strip(raw) if stripper else raw
+        text = shown.decode(errors="replace")
+        record: dict[str, Any] = {
+            "cursor": f"{cursor.attempt}:{offset}",
+            "time": time,
+            "stream": chunk.stream,
+            "line": number,
+            "text": text,
+        }
+        if partial:
+            record["partial"] = True
+        if "\ufffd" in text and text.encode() != shown:
+            record["base64"] = base64.b64encode(shown).decode()
+        yield record
+
+
+def hole_of(hole: Hole, cursor: Cursor) -> dict[str, Any]:
+    """Return the record of a hole: ``missing`` bytes and ``cause`` instead of a text."""
+    return {
+        "cursor": str(cursor),
+        "time": rfc3339(hole.time),
+        "line": hole.line,
+        "missing": hole.length,
+        "cause": hole.cause,
+    }
+
+
+def state_of(state: JobState) -> dict[str, Any]:
+    """Return RQ's view of a job as clients get it, times in RFC 3339."""
+    values = _without(asdict(state), "expires_at")
+    return {name: rfc3339(value) if name.endswith("_at") and value else value for name, value in values.items()}
+
+
+def sentence(end: End) -> str:
+    """Return how a job ended, in one line for a person."""
+    what = {"timeout": "timed out", "killed": "killed"}.get(end.outcome, end.outcome)
+    if end.signal is not None and end.outcome == "killed":
+        what += f" by signal {end.signal} ({_signal_name(end.signal)})"
+    if end.duration is not None and end.outcome not in {"expired", "deleted", "canceled"}:
+        what += f" after {end.duration:.1f} s"
+    return f"{what}: {end.reason}" if end.reason else what
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def rfc3339(ms: int) -> str:
+    """Return ms since 1970 as UTC with milliseconds, such as ``2026-11-23T09:30:00.000Z``."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def _event(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes:
+    identity = f"id: {cursor}\n".encode() if cursor else b""
+    return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, _json(values))
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    return _json(values) + b"\n"
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    # ASCII only: U+2028 and the like would end a line for some readers.
+    return json.dumps(values, separators=(",", ":")).encode()
+
+
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}

@@ -1,0 +1,235 @@
+r"""The records of a log and their bytes in Redis.
+
+A log is a list of elements, one record each: one ASCII header line, then the payload::
+
+    KIND TIME OFFSET LENGTH LINE LINES FLAGS\n<payload>
+
+=========  ====================================================================================================
+KIND       ``o`` stdout, ``e`` stderr (chunks of the job's output); ``a`` attempt begins; ``h`` hole; ``x`` end
+TIME       milliseconds since 1970 at which the worker read the bytes
+OFFSET     bytes of the attempt's output before this record
+LENGTH     bytes of the attempt's output that this record stands for (0 for ``a`` and ``x``)
+LINE       number of the line in which the record begins; the first line is 1
+LINES      newlines among these bytes
+FLAGS      ``-`` none; ``z`` the payload is a zstd frame; ``m`` the record begins in the middle of a line
+=========  ====================================================================================================
+
+A chunk's payload is the output itself; that of the others is a JSON object. What a job prints is always inside
+a chunk's payload, behind the header line, so output can never pass for a record.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeAlias
+
+import zstandard
+
+from tailer.errors import CorruptRecord
+
+MAX_CHUNK = 64 * 1024
+"""Most raw bytes in one chunk. Odd larger sizes waste memory in the server's allocator (size classes)."""
+COMPRESS_FROM = 1024
+"""Chunks of at least so many bytes are tried with zstd; below it a frame saves little."""
+STDOUT, STDERR = "stdout", "stderr"
+_KINDS = {STDOUT: b"o", STDERR: b"e"}
+_STREAMS = {b"o": STDOUT, b"e": STDERR}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive bytes of one stream."""
+
+    stream: str
+    time: int
+    offset: int
+    line: int
+    lines: int
+    midline: bool
+    data: bytes
+
+    @property
+    def length(self) -> int:
+        """Bytes of output."""
+        return len(self.data)
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last byte."""
+        return self.offset + len(self.data)
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Return the bytes from offset ``start`` up to ``stop`` as a chunk of its own, with its own line numbers."""
+        start, stop = max(start, self.offset), min(stop, self.end)
+        if (start, stop) == (self.offset, self.end):
+            return self
+        before = self.data[: start - self.offset]
+        data = self.data[start - self.offset : max(start, stop) - self.offset]
+        midline = self.midline if not before else not before.endswith(b"\n")
+        skipped = before.count(b"\n")
+        return Chunk(self.stream, self.time, start, self.line + skipped, data.count(b"\n"), midline, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Bytes that the job wrote and the log does not have, with the cause. Never silent, never guessed."""
+
+    time: int
+    offset: int
+    line: int
+    lines: int
+    midline: bool
+    length: int
+    cause: str
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last missing byte."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An RQ execution of the job begins; always the first record of its list."""
+
+    time: int
+    number: int
+    execution: str
+    worker: str = ""
+    queue: str = ""
+    description: str = ""
+    capture: str = ""
+
+    offset = length = end = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The attempt is over. Written after its last byte was drained, so nothing comes behind it.
+
+    ``outcome`` is one of ``OUTCOMES``; ``status`` is RQ's at that moment, ``None`` if RQ no longer knows the job.
+    ``final`` is false where another attempt will follow (a retry, a repetition). ``duration`` is in seconds,
+    ``max_rss`` in bytes. ``sha256`` is over all bytes that the job wrote, in order, those in holes included; it is
+    ``None`` where the writer of the record did not see them all (a work horse that outlived its worker).
+    """
+
+    outcome: str
+    attempt: int
+    final: bool
+    status: str | None = None
+    exit: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    duration: float | None = None
+    bytes: int = 0
+    lines: int = 0
+    dropped: int = 0
+    sha256: str | None = None
+    max_rss: int | None = None
+    worker: str | None = None
+    ended_at: float = 0.0
+
+    @property
+    def offset(self) -> int:
+        """Where the attempt's output ended."""
+        return self.bytes
+
+    @property
+    def end(self) -> int:
+        """Same as ``offset``: an end record stands for no bytes."""
+        return self.bytes
+
+    @property
+    def length(self) -> int:
+        """Always 0."""
+        return 0
+
+    @property
+    def time(self) -> int:
+        """``ended_at`` in milliseconds."""
+        return int(self.ended_at * 1000)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON takes them."""
+        return asdict(self)
+
+
+OUTCOMES = ("finished", "failed", "killed", "timeout", "stopped", "canceled", "lost", "expired", "deleted")
+Record: TypeAlias = Chunk | Hole | Attempt | End
+
+
+def encode(record: Record, compressor: zstandard.ZstdCompressor | None = None) -> bytes:
+    """Return the list element for ``record``. With a compressor, chunks that shrink by it become zstd frames."""
+    if isinstance(record, Chunk):
+        return _encode_chunk(record, compressor)
+    if isinstance(record, Hole):
+        flags = b"m" if record.midline else b"-"
+        payload = {"cause": record.cause}
+        return _element(b"h", record.time, record.offset, record.length, record.line, record.lines, flags, payload)
+    if isinstance(record, Attempt):
+        return _element(b"a", record.time, 0, 0, 1, 0, b"-", asdict(record))
+    return _element(b"x", record.time, record.bytes, 0, record.lines + 1, 0, b"-", asdict(record))
+
+
+def _encode_chunk(chunk: Chunk, compressor: zstandard.ZstdCompressor | None) -> bytes:
+    payload, flags = chunk.data, "m" if chunk.midline else ""
+    if compressor and len(payload) >= COMPRESS_FROM:
+        packed = compressor.compress(payload)
+        if len(packed) < len(payload):
+            payload, flags = packed, flags + "z"
+    header = b"%b %d %d %d %d %d %b\n" % (
+        _KINDS[chunk.stream],
+        chunk.time,
+        chunk.offset,
+        chunk.length,
+        chunk.line,
+        chunk.lines,
+        flags.encode() or b"-",
+    )
+    return header + payload
+
+
+def _element(
+    kind: bytes, time: int, offset: int, length: int, line: int, lines: int, flags: bytes, payload: object
+) -> bytes:
+    header = b"%b %d %d %d %d %d %b\n" % (kind, time, offset, length, line, lines, flags)
+    return header + json.dumps(payload, separators=(",", ":")).encode()
+
+
+def decode(element: bytes) -> Record:
+    """Return the record in a list element.
+
+    Raises:
+        CorruptRecord: the element is not one that ``encode`` made.
+    """
+    try:
+        header, _, payload = element.partition(b"\n")
+        kind, *numbers, flags = header.split(b" ")
+        time, offset, length, line, lines = map(int, numbers)
+        if kind in _STREAMS:
+            data = _unpack(payload, length) if b"z" in flags else payload
+            if len(data) == length and data.count(b"\n") == lines:
+                return Chunk(_STREAMS[kind], time, offset, line, lines, b"m" in flags, data)
+        if kind == b"h":
+            return Hole(time, offset, line, lines, b"m" in flags, length, str(json.loads(payload)["cause"]))
+        if kind == b"a":
+            return Attempt(**_known(Attempt, json.loads(payload)))
+        if kind == b"x":
+            return End(**_known(End, json.loads(payload)))
+    except (ValueError, TypeError, KeyError, zstandard.ZstdError) as error:
+        raise CorruptRecord(f"not a record: {element[:60]!r} ({error})") from None
+    raise CorruptRecord(f"not a record: {element[:60]!r} (its kind, length or lines are wrong)")
+
+
+def _unpack(frame: bytes, length: int) -> bytes:
+    """Decompress, having checked the size that the frame claims: a forged frame must not fill the memory."""
+    if not 0 < length <= MAX_CHUNK or zstandard.frame_content_size(frame) != length:
+        raise ValueError("the frame's size differs from the header's")
+    return zstandard.ZstdDecompressor().decompress(frame)
+
+
+def _known(record: type[Attempt | End], values: dict[str, Any]) -> dict[str, Any]:
+    """Keep the fields this version knows, so that an older reader can read a newer writer's records."""
+    names = {field.name for field in fields(record)}
+    return {name: value for name, value in values.items() if name in names}

@@ -1,0 +1,142 @@
+"""All settings, read from the environment once, at the edges of the program; nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from tailer.errors import SettingsError
+
+T = TypeVar("T")
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+CAPTURE_MODES = ("separate", "merged", "pty")
+AUTH_MODES = ("loopback", "none")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an operator can set. Each field is one environment variable, described in ``docs/operations.md``.
+
+    ``log_url`` is ``None`` where none is set: a worker then writes logs to the Redis that RQ itself uses.
+    Sizes are bytes, times are seconds.
+    """
+
+    log_url: str | None = None
+    rq_url: str = DEFAULT_REDIS_URL
+    capture: str = "separate"
+    console: bool = True
+    ttl: int = 7 * 24 * 3600
+    buffer: int = 8 << 20
+    spill: int = 256 << 20
+    heartbeat: float = 15.0
+    auth: str = "loopback"
+    url: str | None = None
+    dyno: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read every setting.
+
+        Raises:
+            SettingsError: a variable has a value that cannot be used. The message names it and what is allowed.
+        """
+        rq_url = _first(environ, "RQ_REDIS_URL", "REDIS_URL") or ("REDIS_URL", DEFAULT_REDIS_URL)
+        log_url = _first(environ, "TAILER_REDIS_URL")
+        return cls(
+            log_url=redis_url(*log_url) if log_url else None,
+            rq_url=redis_url(*rq_url),
+            capture=_read(environ, "TAILER_CAPTURE", cls.capture, _choice(CAPTURE_MODES)),
+            console=_read(environ, "TAILER_CONSOLE", cls.console, switch),
+            ttl=_read(environ, "TAILER_TTL", cls.ttl, _at_least(60, whole_number, "seconds, at least 60")),
+            buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
+            spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
+            heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
+            auth=_read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES)),
+            url=environ.get("TAILER_URL") or None,
+            dyno=bool(environ.get("DYNO")),
+        )
+
+
+def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
+    """Return the first of these variables that is set and not empty, with its name."""
+    return next(((name, environ[name]) for name in names if environ.get(name)), None)
+
+
+def _read(environ: Mapping[str, str], name: str, default: T, parse: Callable[[str], T]) -> T:
+    value = environ.get(name)
+    if not value:
+        return default
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise SettingsError(name, value, str(error)) from None
+
+
+def _choice(allowed: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError("use one of " + ", ".join(allowed))
+        return value
+
+    return parse
+
+
+def _at_least(least: float, parse: Callable[[str], T], allowed: str) -> Callable[[str], T]:
+    def checked(value: str) -> T:
+        try:
+            number = parse(value)
+        except ValueError:
+            raise ValueError(f"use {allowed}") from None
+        # The negated comparison also refuses "nan".
+        if not number >= least or number == float("inf"):  # type: ignore[operator]
+            raise ValueError(f"use {allowed}")
+        return number
+
+    return checked
+
+
+def switch(value: str) -> bool:
+    """Parse ``1``/``0`` and the usual words for them; raises ``ValueError`` naming them."""
+    word = value.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("use 1 or 0")
+
+
+def whole_number(value: str) -> int:
+    """Parse ASCII digits only; ``int()`` would also take ``1_000``, `` 7`` and other scripts' digits."""
+    if not re.fullmatch(r"[0-9]{1,18}", value):
+        raise ValueError("use a whole number")
+    return int(value)
+
+
+def size(value: str) -> int:
+    """Parse bytes: ``8388608``, ``8MiB``, ``1GiB``; raises ``ValueError``."""
+    match = re.fullmatch(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?", value)
+    if not match:
+        raise ValueError("use a number of bytes, or such as 8MiB")
+    return int(match[1]) * UNITS[match[2] or ""]
+
+
+def redis_url(variable: str, value: str) -> str:
+    """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
+    allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in REDIS_SCHEMES and bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        # A URL may hold a password, so only its scheme is repeated.
+        raise SettingsError(variable, value.partition("://")[0] + "://…" if "://" in value else value, allowed)
+    return value

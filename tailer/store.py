@@ -1,0 +1,575 @@
+"""The log store: all that Tailer keeps in Redis, and every command it sends for it.
+
+Every key of a job carries the hash tag ``{JOB}``, so that a Redis Cluster holds a job in one slot.
+
+=========================  ========  ===========================================================================
+key                        type      what
+=========================  ========  ===========================================================================
+``tailer:{JOB}:N``         list      the log of attempt N (from 1): one element a record, see ``tailer.records``
+``tailer:{JOB}``           hash      ``attempts`` the highest N; ``x.EXECUTION`` the N of an RQ execution; and per
+                                     attempt ``N.end`` bytes, ``N.lines`` newlines, ``N.started`` ms,
+                                     ``N.about`` the attempt record's JSON, ``N.ended`` the end record's JSON
+``tailer:{JOB}:N:alive``   string    there while a worker writes the attempt; 15 s, refreshed every 5 s
+``tailer:{JOB}:wake``      channel   a message after every change
+``tailer:jobs``            zset      job ids by the time (ms) of their last start or end
+=========================  ========  ===========================================================================
+
+Life time: the hash and the lists live for ``ttl`` seconds after the last write (``TAILER_TTL``, a week); entries
+of ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was". Nothing is deleted at the end
+of a job: late readers find the whole log.
+
+Writing is one script each for starting, appending and ending, atomic and safe to repeat. An append names the
+offset at which it belongs: one that was applied already changes nothing, one that would leave a gap is refused
+with the offset that the store really has. Reading never writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
+from tailer.records import Attempt, Chunk, End, Hole, Record, decode, encode
+
+logger = logging.getLogger(__name__)
+
+ALIVE_MS = 15_000
+"""Life of the alive key. A worker refreshes it every third of that."""
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""RQ's own rule for job ids (``rq.job.JOB_ID_PATTERN``), with an upper bound: an id becomes part of a key."""
+INDEX = "tailer:jobs"
+MAX_CONNECTIONS = 32
+"""Connections of one process to one Redis. More callers than that take turns; redis-py's other pool would fail them."""
+PIECE = 1 << 20
+"""Bytes of list elements that one read aims at. One huge reply would be slow and heavy for both sides."""
+
+_START = """
+-- KEYS meta; ARGV number, execution, attempt element, its JSON, now ms, ttl ms, channel
+local number = redis.call('HGET', KEYS[1], 'x.' .. ARGV[2])
+if not number then
+  if tonumber(ARGV[1]) <= tonumber(redis.call('HGET', KEYS[1], 'attempts') or '0') then return false end
+  number = ARGV[1]
+  redis.call('HSET', KEYS[1], 'attempts', number, 'x.' .. ARGV[2], number, number .. '.end', '0',
+    number .. '.lines', '0', number .. '.started', ARGV[5], number .. '.about', ARGV[4])
+  redis.call('RPUSH', KEYS[1] .. ':' .. number, ARGV[3])
+  for n = 1, tonumber(number) do redis.call('PEXPIRE', KEYS[1] .. ':' .. n, ARGV[6]) end
+  redis.call('PEXPIRE', KEYS[1], ARGV[6])
+end
+redis.call('SET', KEYS[1] .. ':' .. number .. ':alive', '1', 'PX', 15000)
+redis.call('PUBLISH', ARGV[7], number)
+return {number, redis.call('HGET', KEYS[1], number .. '.end'), redis.call('HGET', KEYS[1], number .. '.lines')}
+"""
+
+_APPEND = """
+-- KEYS meta; ARGV number, offset, offset after, lines after, ttl ms, channel, element...
+local number = ARGV[1]
+local at = redis.call('HGET', KEYS[1], number .. '.end')
+if not at then return 'missing' end
+local ended = redis.call('HGET', KEYS[1], number .. '.ended')
+if ended then
+  -- A worker thought lost that comes back goes on; its real end record will be the last one.
+  if not string.find(ended, '"outcome":"lost"', 1, true) then return 'closed' end
+end
+if at ~= ARGV[2] then return at end
+if ended then redis.call('HDEL', KEYS[1], number .. '.ended') end
+local list = KEYS[1] .. ':' .. number
+redis.call('RPUSH', list, unpack(ARGV, 7))
+redis.call('HSET', KEYS[1], number .. '.end', ARGV[3], number .. '.lines', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('PEXPIRE', list, ARGV[5])
+redis.call('PUBLISH', ARGV[6], number)
+return ARGV[3]
+"""
+
+_END = """
+-- KEYS meta; ARGV number, offset, element and JSON if it is the last attempt, element and JSON if not, ttl ms,
+-- channel, "1" to take back a lost end
+local number = ARGV[1]
+local at = redis.call('HGET', KEYS[1], number .. '.end')
+if not at then return 'missing' end
+local ended = redis.call('HGET', KEYS[1], number .. '.ended')
+if ended and not (ARGV[9] == '1' and string.find(ended, '"outcome":"lost"', 1, true)) then return 'closed' end
+if at ~= ARGV[2] then return at end
+local last = tonumber(redis.call('HGET', KEYS[1], 'attempts')) <= tonumber(number)
+redis.call('RPUSH', KEYS[1] .. ':' .. number, last and ARGV[3] or ARGV[5])
+redis.call('HSET', KEYS[1], number .. '.ended', last and ARGV[4] or ARGV[6])
+redis.call('DEL', KEYS[1] .. ':' .. number .. ':alive')
+for n = 1, tonumber(redis.call('HGET', KEYS[1], 'attempts')) do
+  redis.call('PEXPIRE', KEYS[1] .. ':' .. n, ARGV[7])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
+redis.call('PUBLISH', ARGV[8], number)
+return at
+"""
+
+_LOCATE = """
+-- KEYS list; ARGV what ('offset', 'line' or 'time'), value. Returns the index of the first element that reaches
+-- value, and the element. Headers are in order, so a binary search does; unreadable elements are stepped over.
+local value = tonumber(ARGV[2])
+local low, high = 0, redis.call('LLEN', KEYS[1])
+local function reaches(index)
+  while index < high do
+    local element = redis.call('LINDEX', KEYS[1], index)
+    local time, offset, length, line, lines = string.match(element, '^%l (%d+) (%d+) (%d+) (%d+) (%d+) ')
+    if time then
+      if ARGV[1] == 'time' then return tonumber(time) >= value, index end
+      if ARGV[1] == 'line' then return line + lines >= value, index end
+      return offset + 0 >= value or offset + length > value, index
+    end
+    index = index + 1
+  end
+  return true, index
+end
+while low < high do
+  local middle = math.floor((low + high) / 2)
+  local found, index = reaches(middle)
+  if found then high = middle else low = index + 1 end
+end
+return {low, redis.call('LINDEX', KEYS[1], low)}
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cursor:
+    """A place in a job's log: behind ``offset`` bytes of attempt ``attempt``. Written ``attempt:offset``."""
+
+    attempt: int = 1
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.attempt}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read ``attempt:offset``; raises ``ValueError``."""
+        match = re.fullmatch(r"([1-9][0-9]{0,8}):([0-9]{1,15})", text)
+        if not match:
+            raise ValueError("use ATTEMPT:OFFSET, such as 1:0")
+        return cls(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSummary:
+    """What is known of an attempt without reading its log."""
+
+    number: int
+    started: int
+    bytes: int
+    lines: int
+    about: Attempt | None
+    end: End | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogSummary:
+    """What is known of a job's log without reading it. ``attempts`` are in order; there is at least one."""
+
+    job_id: str
+    attempts: Sequence[AttemptSummary] = field(default_factory=list)
+
+    @property
+    def last(self) -> AttemptSummary:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+    def attempt(self, number: int) -> AttemptSummary | None:
+        """Return that attempt, ``None`` if the store does not have it."""
+        return next((attempt for attempt in self.attempts if attempt.number == number), None)
+
+    def after(self, number: int) -> AttemptSummary | None:
+        """Return the attempt that follows ``number``, if there is one."""
+        return next((attempt for attempt in self.attempts if attempt.number > number), None)
+
+
+def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
+    """Return a client with explicit timeouts (seconds) and without redis-py's own retries.
+
+    redis-py repeats a command whose answer did not come, up to ten times, which appends twice what is not safe to
+    repeat and keeps a caller waiting for a minute. Tailer repeats by itself, where it knows that it may.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        socket_keepalive=True,
+        health_check_interval=30,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def check_job_id(job_id: str) -> str:
+    """Return ``job_id`` if RQ would accept it; raises ``UnknownJob`` otherwise, so that it never becomes a key."""
+    if not JOB_ID.fullmatch(job_id):
+        raise UnknownJob(job_id)
+    return job_id
+
+
+def meta_key(job_id: str) -> str:
+    """Name of the hash of a job, and the start of its other keys."""
+    return f"tailer:{{{check_job_id(job_id)}}}"
+
+
+def wake_channel(job_id: str) -> str:
+    """Name of the channel on which changes of a job's log are told."""
+    return f"{meta_key(job_id)}:wake"
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Turn redis-py's errors into ``StoreUnavailable``, with Redis's own words."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailable(f"Redis: {error}" if str(error) else f"Redis: {type(error).__name__}") from error
+
+
+class LogStore:
+    """Reads and writes logs. Thread-safe; holds no state but the connection.
+
+    All methods raise ``StoreUnavailable`` when Redis cannot be reached or refuses, and ``UnknownJob`` for a job id
+    that RQ would not accept. ``ttl`` is in seconds.
+    """
+
+    def __init__(self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600) -> None:
+        self.connection = connection
+        self._ttl_ms = ttl * 1000
+        self._start = connection.register_script(_START)
+        self._append = connection.register_script(_APPEND)
+        self._end = connection.register_script(_END)
+        self._locate = connection.register_script(_LOCATE)
+
+    # Writing: the worker's side.
+
+    def start(self, job_id: str, attempt: Attempt) -> tuple[Cursor, int]:
+        """Open the log of an RQ execution; returns where it stands and the newlines before that.
+
+        Safe to repeat: the same execution gets the same attempt. ``attempt.number`` 0 asks for the next free
+        number; another one asks for that very number, to rebuild an attempt that Redis has lost.
+
+        Raises:
+            LogClosed: that number belongs to another execution.
+        """
+        key = meta_key(job_id)
+        with redis_errors():
+            for _ in range(10):
+                number = attempt.number or int(self.connection.hget(key, "attempts") or 0) + 1
+                wanted = replace(attempt, number=number)
+                about = json.dumps(asdict(wanted), separators=(",", ":"))
+                args: list[Any] = [number, attempt.execution, encode(wanted), about, attempt.time, self._ttl_ms]
+                found = self._start(keys=[key], args=[*args, wake_channel(job_id)])
+                if found:
+                    self._touch_index(job_id)
+                    return Cursor(int(found[0]), int(found[1])), int(found[2])
+                if attempt.number:
+                    break
+        raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
+
+    def _touch_index(self, job_id: str) -> None:
+        now = now_ms()
+        with self.connection.pipeline(transaction=False) as pipe:
+            pipe.zadd(INDEX, {job_id: now})
+            pipe.zremrangebyscore(INDEX, "-inf", now - 2 * self._ttl_ms)
+            pipe.pexpire(INDEX, 2 * self._ttl_ms)
+            pipe.execute()
+
+    def append(self, job_id: str, at: Cursor, elements: Sequence[bytes], *, end: int, lines: int) -> int:
+        """Add ``elements``, which stand for the bytes from ``at`` to ``end``; returns the log's end offset now.
+
+        A return value of ``end`` means that they are stored, by this call or an earlier one. Any other value means
+        that nothing was added, because the log ends there: send again from that offset. ``lines`` counts all
+        newlines before ``end``.
+
+        Raises:
+            AttemptMissing: the store has no such attempt (any more).
+            LogClosed: the attempt has its end record.
+        """
+        key = meta_key(job_id)
+        args: list[Any] = [at.attempt, at.offset, end, lines, self._ttl_ms, wake_channel(job_id), *elements]
+        with redis_errors():
+            answer = self._append(keys=[key], args=args)
+        return self._offset(job_id, at.attempt, answer)
+
+    def end(self, job_id: str, end: End) -> int:
+        """Write the end record; returns the log's end offset, which differs from ``end.bytes`` if nothing was written.
+
+        ``final`` becomes false if a later attempt exists already. A log that was ended as lost takes a real end
+        record after all; any other second one is refused.
+
+        Raises:
+            AttemptMissing, LogClosed: as ``append``.
+        """
+        args: list[Any] = [end.attempt, end.bytes]
+        for final in (end.final, False):
+            record = replace(end, final=final)
+            args += [encode(record), json.dumps(record.as_dict(), separators=(",", ":"))]
+        args += [self._ttl_ms, wake_channel(job_id), "0" if end.outcome == "lost" else "1"]
+        with redis_errors():
+            answer = self._end(keys=[meta_key(job_id)], args=args)
+            self._touch_index(job_id)
+        return self._offset(job_id, end.attempt, answer)
+
+    def _offset(self, job_id: str, attempt: int, answer: bytes) -> int:
+        if answer == b"missing":
+            raise AttemptMissing(f"the store has no attempt {attempt} of job {job_id!r}")
+        if answer == b"closed":
+            raise LogClosed(f"attempt {attempt} of job {job_id!r} has its end record")
+        return int(answer)
+
+    def keep_alive(self, job_id: str, attempt: int) -> None:
+        """Say that a worker still writes this attempt; to be repeated at least every ``ALIVE_MS``.
+
+        Raises:
+            AttemptMissing: the store has no such attempt (any more).
+        """
+        key = meta_key(job_id)
+        with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
+            pipe.set(f"{key}:{attempt}:alive", "1", px=ALIVE_MS)
+            pipe.hexists(key, f"{attempt}.end")
+            _, known = pipe.execute()
+        if not known:
+            raise AttemptMissing(f"the store has no attempt {attempt} of job {job_id!r}")
+
+    def delete(self, job_id: str) -> None:
+        """Remove all of a job's log. Followers are told that it is gone."""
+        key = meta_key(job_id)
+        with redis_errors():
+            attempts = int(self.connection.hget(key, "attempts") or 0)
+            keys = [name for n in range(1, attempts + 1) for name in (f"{key}:{n}", f"{key}:{n}:alive")]
+            self.connection.delete(key, *keys)
+            self.connection.zrem(INDEX, job_id)
+            self.connection.publish(wake_channel(job_id), "0")
+
+    # Reading.
+
+    def alive(self, job_id: str, attempt: int) -> bool:
+        """Return whether a worker writes this attempt, as far as Redis knows."""
+        with redis_errors():
+            return bool(self.connection.exists(f"{meta_key(job_id)}:{attempt}:alive"))
+
+    def expired(self, job_id: str) -> bool:
+        """Return whether the job had a log whose life time is over; told for as long again as the log lived."""
+        with redis_errors():
+            return self.connection.zscore(INDEX, check_job_id(job_id)) is not None and self.summary(job_id) is None
+
+    def summary(self, job_id: str) -> LogSummary | None:
+        """Return what is known of a job's log, ``None`` if it has none."""
+        return self.summaries([job_id])[0]
+
+    def summaries(self, job_ids: Sequence[str]) -> list[LogSummary | None]:
+        """Return ``summary`` of each job, in one round trip."""
+        with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(meta_key(job_id))
+            return [_summary(job_id, values) for job_id, values in zip(job_ids, pipe.execute(), strict=True)]
+
+    def jobs(self, *, limit: int = 50, before: tuple[int, str] | None = None) -> list[tuple[int, str]]:
+        """Return time (ms) of the last start or end, and id, of jobs with a log, newest first.
+
+        ``before`` is the last entry of the page before.
+        """
+        highest = "+inf" if before is None else before[0]
+        with redis_errors():
+            # Entries of the same millisecond as ``before`` come again; they are few.
+            found: Any = self.connection.zrevrangebyscore(
+                INDEX, highest, "-inf", start=0, num=limit + 200, withscores=True
+            )
+        entries = [(int(score), job_id.decode(errors="replace")) for job_id, score in found]
+        return [entry for entry in entries if before is None or entry < before][:limit]
+
+    def line(self, job_id: str, attempt: int, line: int) -> Cursor:
+        """Return where that line (from 1) begins; the log's end if it does not have so many."""
+        if line <= 1:
+            return Cursor(attempt, 0)
+        _, element = self.find(job_id, attempt, "line", line)
+        record = _readable(element)
+        if record is None:
+            return self.end_of(job_id, attempt)
+        if not isinstance(record, Chunk):
+            return Cursor(attempt, record.end)
+        position = -1
+        for _ in range(line - record.line):
+            position = record.data.index(b"\n", position + 1)
+        return Cursor(attempt, record.offset + position + 1)
+
+    def tail(self, job_id: str, lines: int, *, attempt: int | None = None) -> Cursor:
+        """Return where the last ``lines`` lines begin, of one attempt or of the whole log.
+
+        An unfinished last line counts as one. With fewer lines than that, it is the beginning.
+        """
+        summary = self.summary(job_id)
+        attempts = [one for one in summary.attempts if attempt in {None, one.number}] if summary else []
+        for one in reversed(attempts):
+            here = one.lines + self._unfinished(job_id, one)
+            if lines <= here:
+                return self.line(job_id, one.number, here - lines + 1)
+            lines -= here
+        return Cursor(attempts[0].number if attempts else 1, 0)
+
+    def _unfinished(self, job_id: str, attempt: AttemptSummary) -> int:
+        """Return 1 if the attempt's output does not end with a newline, else 0."""
+        _, element = self.find(job_id, attempt.number, "offset", max(attempt.bytes - 1, 0))
+        record = _readable(element)
+        return int(isinstance(record, Chunk) and record.length > 0 and not record.data.endswith(b"\n"))
+
+    def since(self, job_id: str, time: int) -> Cursor:
+        """Return where the first bytes read by a worker at or after ``time`` (ms) begin; else the log's end."""
+        summary = self.summary(job_id)
+        if summary is None:
+            return Cursor()
+        for attempt in summary.attempts:
+            _, element = self.find(job_id, attempt.number, "time", time)
+            if record := _readable(element):
+                return Cursor(attempt.number, record.offset)
+        return Cursor(summary.last.number, summary.last.bytes)
+
+    def end_of(self, job_id: str, attempt: int) -> Cursor:
+        """Return the cursor behind all that the attempt has so far."""
+        with redis_errors():
+            return Cursor(attempt, int(self.connection.hget(meta_key(job_id), f"{attempt}.end") or 0))
+
+    def find(self, job_id: str, attempt: int, what: str, value: int) -> tuple[int, bytes | None]:
+        """Return index and bytes of the first element that reaches an ``offset``, a ``line`` or a ``time``.
+
+        One round trip. The element is ``None`` if there is none; the index is then the list's length.
+        """
+        with redis_errors():
+            index, element = self._locate(keys=[f"{meta_key(job_id)}:{attempt}"], args=[what, value])
+        return index, element
+
+    def reader(self, job_id: str, at: Cursor) -> LogReader:
+        """Return a reader that begins at ``at``."""
+        return LogReader(self, job_id, at)
+
+
+class LogReader:
+    """Reads one attempt's log from a cursor on, in bounded pieces, each byte once and in order.
+
+    ``cursor`` is behind what was read so far. What is missing in the list (an element that cannot be read, or was
+    removed by somebody) comes as a ``Hole``, so that offsets always join.
+    """
+
+    def __init__(self, store: LogStore, job_id: str, at: Cursor) -> None:
+        self._store = store
+        self._job_id = job_id
+        self._key = f"{meta_key(job_id)}:{at.attempt}"
+        self._count = 16
+        self.index: int | None = None if at.offset else 0
+        self.attempt = at.attempt
+        self.offset = at.offset
+        self.line: int | None = None if at.offset else 1
+        self._midline = False
+        self._unreadable = False
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place behind all that was returned."""
+        return Cursor(self.attempt, self.offset)
+
+    def fetch(self) -> list[Record | None]:
+        """Return the next records of the list as they are, about ``PIECE`` bytes of them; empty if there are none yet.
+
+        ``None`` stands for an element that cannot be read. Does not move: see ``join``.
+        """
+        if self.index is None:
+            self.index = self._store.find(self._job_id, self.attempt, "offset", self.offset)[0]
+        with redis_errors():
+            elements: Any = self._store.connection.lrange(self._key, self.index, self.index + self._count - 1)
+        if elements:
+            mean = sum(map(len, elements)) // len(elements) + 1
+            self._count = max(1, min(512, PIECE // mean))
+        return [self._decode(element) for element in elements]
+
+    def join(self, fetched: Sequence[Record | None]) -> list[Record]:
+        """Move over ``fetched``, the records at ``index`` and behind it; returns what is new of them, without gaps."""
+        self.index = (self.index or 0) + len(fetched)
+        return [new for record in fetched for new in self._join(record)]
+
+    def read(self) -> list[Record]:
+        """Return the next records; empty if there are none yet."""
+        return self.join(self.fetch())
+
+    def relocate(self) -> None:
+        """Look the place up anew at the next read: the list is not the one it was (rebuilt after a loss)."""
+        self.index = None
+
+    def _decode(self, element: bytes) -> Record | None:
+        try:
+            return decode(element)
+        except CorruptRecord as error:
+            logger.warning("job %s, attempt %d, behind byte %d: %s", self._job_id, self.attempt, self.offset, error)
+            return None
+
+    def _join(self, record: Record | None) -> Iterator[Record]:
+        if record is None:
+            self._unreadable = True
+            return
+        if record.offset > self.offset:
+            yield self._hole(record)
+        if isinstance(record, Chunk | Hole):
+            if record.end <= self.offset:
+                return
+            if isinstance(record, Chunk):
+                record = record.part(self.offset, record.end)
+                self._midline = not record.data.endswith(b"\n")
+            elif record.offset < self.offset:
+                length = record.end - self.offset
+                record = replace(record, offset=self.offset, length=length, midline=True)
+            self.offset, self.line = record.end, record.line + record.lines
+        yield record
+
+    def _hole(self, record: Record) -> Hole:
+        """Make the hole between what was read so far and ``record``."""
+        line = record.line if isinstance(record, Chunk | Hole) else record.lines + 1 if isinstance(record, End) else 1
+        first = line if self.line is None else self.line
+        cause = "unreadable in the store" if self._unreadable else "missing from the store"
+        hole = Hole(record.time, self.offset, first, line - first, self._midline, record.offset - self.offset, cause)
+        self.offset, self.line, self._unreadable = record.offset, line, False
+        return hole
+
+
+def _readable(element: bytes | None) -> Record | None:
+    if element is None:
+        return None
+    try:
+        return decode(element)
+    except CorruptRecord:
+        return None
+
+
+def _summary(job_id: str, values: dict[bytes, bytes]) -> LogSummary | None:
+    text = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in values.items()}
+    numbers = sorted(int(name[:-4]) for name in text if re.fullmatch(r"[1-9][0-9]*\.end", name))
+    if not numbers:
+        return None
+    return LogSummary(job_id, [_attempt_summary(number, text) for number in numbers])
+
+
+def _attempt_summary(number: int, text: dict[str, str]) -> AttemptSummary:
+    about, ended = text.get(f"{number}.about"), text.get(f"{number}.ended")
+    return AttemptSummary(
+        number=number,
+        started=int(text.get(f"{number}.started", 0)),
+        bytes=int(text[f"{number}.end"]),
+        lines=int(text.get(f"{number}.lines", 0)),
+        about=Attempt(**json.loads(about)) if about else None,
+        end=End(**json.loads(ended)) if ended else None,
+    )

@@ -1,0 +1,258 @@
+"""The HTTP side: a Flask blueprint to mount anywhere, and an app around it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+import zlib
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Protocol, cast
+
+import zstandard
+from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, request, url_for
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from tailer.errors import Forbidden, LogExpired, TailerError, UnknownJob
+from tailer.follow import Final, Placed, follow, snapshot
+from tailer.formats import ENCODERS, SSE, Encoder
+from tailer.hub import Hub
+from tailer.jobs import Jobs, JobState
+from tailer.listing import ListQuery, describe, page
+from tailer.query import LogQuery, preferred
+from tailer.settings import Settings
+from tailer.store import LogStore, LogSummary, check_job_id, connect, redis_errors
+
+logger = logging.getLogger(__name__)
+
+HOLD_S = 1.0
+"""How long a finished event stream stays open for its client to close it, which spares a needless reconnect."""
+RETRY_AFTER_S = 2
+
+blueprint = Blueprint("tailer", __name__)
+"""All routes. The app that it is registered with must have been given to ``init_app``."""
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return an app that serves nothing but Tailer. ``settings`` are read from the environment if not given.
+
+    Raises:
+        SettingsError: naming the variable that cannot be used.
+    """
+    app = Flask("tailer")
+    init_app(app, settings or Settings.from_env())
+    app.register_blueprint(blueprint)
+    app.register_error_handler(HTTPException, _http_problem)
+    return app
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give ``app`` what the blueprint needs: the settings and a ``Hub``. Connects to nothing yet."""
+    store = LogStore(connect(settings.log_url or settings.rq_url), ttl=settings.ttl)
+    app.extensions["tailer"] = settings, Hub(store, Jobs(connect(settings.rq_url)))
+
+
+def _tailer() -> tuple[Settings, Hub]:
+    return cast("tuple[Settings, Hub]", current_app.extensions["tailer"])
+
+
+# Routes.
+
+
+@blueprint.get("/jobs/<job_id>/log")
+def log(job_id: str) -> Response:
+    """Stream a job's log. Parameters and formats: ``docs/protocol.md``."""
+    query = LogQuery.parse(
+        request.args.to_dict(),
+        accept=request.headers.get("Accept", ""),
+        last_event_id=request.headers.get("Last-Event-ID"),
+    )
+    settings, hub = _tailer()
+    state, summary = _look_up(hub, job_id)
+    if query.saw_end and _is_over(state, summary):
+        # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).
+        return Response(status=HTTPStatus.NO_CONTENT)
+    selection = query.select(job_id, hub.store, summary)
+    encoder = ENCODERS[query.format](query.options)
+    response = Response(content_type=encoder.content_type)
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    if request.method != "HEAD":
+        events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
+        body = stream(encoder, events, hold=HOLD_S if query.wait else 0)
+        compressor = None if query.format == "sse" else _compressor(response)
+        response.response = compress(body, compressor) if compressor else body
+    return response
+
+
+@blueprint.get("/jobs")
+def jobs() -> Response:
+    """List jobs, newest first, with their states and the figures of their logs."""
+    query = ListQuery.parse(request.args.to_dict())
+    _, hub = _tailer()
+    return jsonify(page(hub.store, hub.jobs, query))
+
+
+@blueprint.get("/jobs/<job_id>")
+def job(job_id: str) -> Response:
+    """Tell all that is known of one job."""
+    _, hub = _tailer()
+    return jsonify(describe(*_look_up(hub, job_id)))
+
+
+@blueprint.get("/")
+def index() -> BaseResponse:
+    """Lead to the list of jobs."""
+    return redirect(url_for("tailer.jobs"))
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Say that the process answers."""
+    return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Say whether Redis answers, that of the logs and that of RQ."""
+    _, hub = _tailer()
+    with redis_errors():
+        hub.store.connection.ping()
+        hub.jobs.connection.ping()
+    return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+def _look_up(hub: Hub, job_id: str) -> tuple[JobState, LogSummary | None]:
+    check_job_id(job_id)
+    state, summary = hub.jobs.state(job_id), hub.store.summary(job_id)
+    if state.status is None and summary is None:
+        raise LogExpired(job_id) if hub.store.expired(job_id) else UnknownJob(job_id)
+    return state, summary
+
+
+def _is_over(state: JobState, summary: LogSummary | None) -> bool:
+    end = summary.last.end if summary else None
+    return not state.waiting and ((end is not None and end.final) or (summary is None and state.status != "started"))
+
+
+# Bodies.
+
+
+def stream(encoder: Encoder, events: Iterator[Placed], *, hold: float) -> Iterator[bytes]:
+    """Yield a response's body. Touches no request: all it needs is passed in.
+
+    An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
+    error goes on to the server, which logs it and closes the connection without the last HTTP chunk.
+    """
+    yield encoder.begin()  # Headers leave with the first item, be it empty.
+    try:
+        for event, cursor in events:
+            if data := encoder.encode(event, cursor):
+                yield data
+            if isinstance(event, Final) and isinstance(encoder, SSE) and hold:
+                time.sleep(hold)
+    except Exception as error:
+        if not isinstance(encoder, SSE):
+            raise
+        logger.exception("a stream of server-sent events ends early")
+        yield encoder.error(_problem(error))
+
+
+class Compressor(Protocol):
+    """What zlib and zstandard have in common here."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take ``data`` in; returns what is ready."""
+
+    def flush(self, mode: int = ..., /) -> bytes:
+        """Return what is held back."""
+
+
+def _compressor(response: Response) -> tuple[Compressor, int, int] | None:
+    """Return a compressor that the client takes, with its modes for "up to here" and "the end"."""
+    response.vary.add("Accept-Encoding")
+    accepted = request.accept_encodings
+    if accepted.quality("zstd") > 0 and "zstd" in [name for name, _ in accepted]:
+        response.content_encoding = "zstd"
+        encoder = zstandard.ZstdCompressor(level=3).compressobj()
+        return encoder, zstandard.COMPRESSOBJ_FLUSH_BLOCK, zstandard.COMPRESSOBJ_FLUSH_FINISH
+    if accepted.quality("gzip") > 0 and "gzip" in [name for name, _ in accepted]:
+        response.content_encoding = "gzip"
+        return zlib.compressobj(6, wbits=31), zlib.Z_SYNC_FLUSH, zlib.Z_FINISH
+    return None
+
+
+def compress(body: Iterator[bytes], how: tuple[Compressor, int, int]) -> Iterator[bytes]:
+    """Compress ``body`` so that every item of it can be read as soon as it has arrived."""
+    compressor, flush, finish = how
+    for data in body:
+        yield compressor.compress(data) + compressor.flush(flush) if data else b""
+    yield compressor.flush(finish)
+
+
+# Errors and access.
+
+
+@blueprint.before_request
+def _closed_by_default() -> None:
+    """Serve loopback clients only, unless ``TAILER_AUTH=none`` opens it on purpose."""
+    settings, _ = _tailer()
+    if settings.auth == "none" or request.path.endswith(("/healthz", "/readyz")):
+        return
+    try:
+        local = ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        local = not request.remote_addr  # A unix socket has no address: whoever may open it is local.
+    if not local:
+        raise Forbidden("logs are served to this machine only; TAILER_AUTH=none serves them to everybody")
+
+
+@blueprint.after_request
+def _headers(response: Response) -> Response:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    response.headers.setdefault("Cache-Control", "no-cache")
+    return response
+
+
+@blueprint.errorhandler(TailerError)
+def _tailer_problem(error: TailerError) -> Response:
+    wants_events = preferred(request.headers.get("Accept", "")) == "sse" or request.args.get("format") == "sse"
+    if wants_events and error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        # An EventSource never comes back after a status other than 200; so it is told inside the stream.
+        encoder = ENCODERS["sse"]
+        body = b"retry: %d\n\n" % (RETRY_AFTER_S * 1000) + SSE.error(_problem(error))
+        return Response(body, content_type=encoder.content_type)
+    return _respond(_problem(error))
+
+
+def _http_problem(error: HTTPException) -> Response:
+    response = _respond({"title": error.name, "status": error.code or 500, "detail": error.description or error.name})
+    if allowed := getattr(error, "valid_methods", None):
+        response.headers["Allow"] = ", ".join(allowed)
+    return response
+
+
+def _problem(error: Exception) -> dict[str, object]:
+    """Return the members of an RFC 9457 problem; of an unexpected error only that it is one."""
+    if not isinstance(error, TailerError):
+        return {"title": TailerError.title, "status": TailerError.status, "detail": "see the server's log"}
+    named = {name: getattr(error, name) for name in ("parameter", "value", "allowed") if hasattr(error, name)}
+    return {"title": error.title, "status": error.status, "detail": str(error), **named}
+
+
+def _respond(problem: dict[str, object]) -> Response:
+    """Return a problem as JSON to programs that ask for some, as one plain line to all others."""
+    status = int(cast("int", problem["status"]))
+    if any(json in request.headers.get("Accept", "") for json in ("json", "+json")):
+        response = jsonify(problem)
+        response.content_type = "application/problem+json"
+    else:
+        line = f"tailer: {problem['title']}: {problem['detail']}\n"
+        response = Response(line, content_type="text/plain; charset=utf-8")
+    response.status_code = status
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return _headers(response)

@@ -1,0 +1,215 @@
+"""The pipes between a job and its worker, and the page of memory on which the two leave word for each other.
+
+Knows neither RQ nor Redis. A ``Capture`` is made by the worker before the fork; the work horse puts the write
+ends on its fds 1 and 2, the worker drains the read ends. The horse keeps the read ends open too: if the worker
+is killed, the horse's writes then do not fail with EPIPE, and it can drain the pipes itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import pty
+import struct
+import sys
+import tempfile
+import termios
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tailer.records import STDERR, STDOUT
+
+PIPE_SIZE = 1 << 20
+"""Wanted pipe capacity: 1 MiB, the most an ordinary Linux user may have. It cut the pump's CPU to a fifth."""
+PTY_ROWS, PTY_COLUMNS = 24, 120
+
+
+class State(IntEnum):
+    """How far the horse got with the job's function."""
+
+    RUNNING = 0
+    RETURNED = 1
+    RAISED = 2
+    TIMED_OUT = 3
+
+
+class Report:
+    """A page of memory shared by worker and horse; survives either of them.
+
+    The worker writes down what it drained, the horse how its job ended. Numbers are written whole (8 aligned
+    bytes), so a reader never sees half of one.
+    """
+
+    SIZE = 4096
+    _REASON = 64
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._map = mmap.mmap(fd, self.SIZE)
+
+    @classmethod
+    def create(cls) -> Report:
+        """Make an empty one. Backed by memory on Linux, elsewhere by an unlinked temporary file."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("tailer-report", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.ftruncate(fd, cls.SIZE)
+        return cls(fd)
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor behind the page."""
+        return self._fd
+
+    def _get(self, slot: int) -> int:
+        return int(struct.unpack_from("Q", self._map, slot * 8)[0])
+
+    def _set(self, slot: int, value: int) -> None:
+        struct.pack_into("Q", self._map, slot * 8, value)
+
+    @property
+    def drained(self) -> tuple[int, int]:
+        """Bytes and newlines that the worker has taken out of the pipes."""
+        return self._get(0), self._get(1)
+
+    @drained.setter
+    def drained(self, value: tuple[int, int]) -> None:
+        self._set(0, value[0])
+        self._set(1, value[1])
+
+    @property
+    def attempt(self) -> int:
+        """The attempt's number, 0 until the store has given it one."""
+        return self._get(2)
+
+    @attempt.setter
+    def attempt(self, value: int) -> None:
+        self._set(2, value)
+
+    @property
+    def state(self) -> State:
+        """How the job's function ended, as the horse saw it."""
+        return State(self._get(3))
+
+    @property
+    def reason(self) -> str | None:
+        """The exception in one line, if there was one."""
+        length = self._get(4)
+        return self._map[self._REASON : self._REASON + length].decode(errors="replace") if length else None
+
+    def ended(self, state: State, reason: str = "") -> None:
+        """Say how the job ended."""
+        raw = reason.encode(errors="replace")[: self.SIZE - self._REASON]
+        self._map[self._REASON : self._REASON + len(raw)] = raw
+        self._set(4, len(raw))
+        self._set(3, state)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._map.close()
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A read end and the stream that comes out of it."""
+
+    fd: int
+    stream: str
+
+
+@dataclass(slots=True)
+class Capture:
+    """The pipes of one execution. ``stdout`` and ``stderr`` are write ends, the same one unless they are separate."""
+
+    mode: str
+    sources: tuple[Source, ...]
+    stdout: int
+    stderr: int
+    report: Report
+
+    @classmethod
+    def open(cls, mode: str) -> Capture:
+        """Make the pipes for ``separate``, ``merged`` or ``pty``; raises ``OSError`` when there are no fds left."""
+        opened: list[int] = []
+        try:
+            reads, writes = [], []
+            for _ in range(2 if mode == "separate" else 1):
+                read, write = _open_pty() if mode == "pty" else _open_pipe()
+                opened += [read, write]
+                reads.append(read)
+                writes.append(write)
+            sources = tuple(Source(fd, stream) for fd, stream in zip(reads, (STDOUT, STDERR), strict=False))
+            return cls(mode, sources, writes[0], writes[-1], Report.create())
+        except OSError:
+            for fd in opened:
+                os.close(fd)
+            raise
+
+    @property
+    def fds(self) -> list[int]:
+        """All file descriptors that the horse needs."""
+        return [*(source.fd for source in self.sources), self.stdout, self.stderr, self.report.fd]
+
+    def to_env(self) -> str:
+        """Write it down for a process that inherits its fds."""
+        return ",".join([self.mode, str(os.getpid()), *map(str, self.fds)])
+
+    @classmethod
+    def from_env(cls, text: str) -> tuple[Capture, int]:
+        """Read what ``to_env`` wrote; returns the worker's pid too. The fds become private to this process."""
+        mode, parent, *numbers = text.split(",")
+        *reads, stdout, stderr, report = map(int, numbers)
+        for fd in {*reads, stdout, stderr, report}:
+            os.set_inheritable(fd, False)
+        sources = tuple(Source(fd, stream) for fd, stream in zip(reads, (STDOUT, STDERR), strict=False))
+        return cls(mode, sources, stdout, stderr, Report(report)), int(parent)
+
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Let a spawned process have the fds, or not."""
+        for fd in set(self.fds):
+            os.set_inheritable(fd, inheritable)
+
+    def close_write_ends(self) -> None:
+        """Close this process's write ends, so that the pipe ends when the job's processes are gone."""
+        for fd in {self.stdout, self.stderr}:
+            os.close(fd)
+        self.stdout = self.stderr = -1
+
+    def close(self) -> None:
+        """Close everything that is still open here."""
+        for fd in {self.stdout, self.stderr, *(source.fd for source in self.sources)} - {-1}:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.report.close()
+
+
+def _open_pipe() -> tuple[int, int]:
+    read, write = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        # Best effort: the system-wide budget for large pipes of one user may be spent.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    return read, write
+
+
+def _open_pty() -> tuple[int, int]:
+    """A pseudo terminal that changes no byte (no newline into CR LF) and echoes nothing."""
+    master, slave = pty.openpty()
+    attributes = termios.tcgetattr(slave)
+    attributes[1] &= ~termios.OPOST
+    attributes[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG)
+    termios.tcsetattr(slave, termios.TCSANOW, attributes)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", PTY_ROWS, PTY_COLUMNS, 0, 0))
+    os.set_blocking(master, False)
+    return master, slave
+
+
+def waiting(source: Source) -> int:
+    """Return how many bytes can be read from ``source`` without waiting, and are surely there (FIONREAD)."""
+    answer = fcntl.ioctl(source.fd, termios.FIONREAD, b"\0\0\0\0")
+    return int.from_bytes(answer, sys.byteorder)

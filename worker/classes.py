@@ -1,0 +1,286 @@
+"""RQ's worker classes, with their jobs' output captured. Each override wraps RQ's method and calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import rq.worker
+from redis import RedisError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.timeouts import JobTimeoutException
+
+from tailer.errors import SettingsError
+from tailer.records import Attempt, End
+from tailer.settings import Settings
+from tailer.store import LogStore
+from worker import horse
+from worker.capture import Capture, State
+from worker.console import Console
+from worker.drain import Drain
+from worker.ending import Death, describe
+from worker.pump import forward_rest
+from worker.recorder import Recorder, about, log_store
+
+if TYPE_CHECKING:
+    from rq.job import Job
+    from rq.queue import Queue
+
+    _Base = rq.worker.BaseWorker
+    _ForkingBase = rq.worker.Worker
+else:
+    _Base = _ForkingBase = object
+
+logger = logging.getLogger("tailer.worker")
+
+HANDED_OVER = "TAILER_CAPTURE_FDS"
+"""How a spawned work horse learns which inherited fds are the capture's. Internal; not a setting."""
+
+
+class _Recording(_Base):
+    """What all four classes share. No failure in here reaches the job: it then runs as under plain RQ."""
+
+    _settings: Settings | None = None
+    _store: LogStore | None = None
+    _console: Console | None = None
+    _console_fds = (1, 2)
+    _capture: Capture | None = None
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Check the settings before any job is taken; a bad one ends the process with one line that names it."""
+        try:
+            self._settings = Settings.from_env()
+        except SettingsError as error:
+            raise SystemExit(f"tailer: {error}") from None
+        super().bootstrap(*args, **kwargs)
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Put the job's traceback into its log; RQ's own report of it goes to the worker's console."""
+        with _harmless("reporting an exception"):
+            if self._capture and exc_info[0]:
+                horse.print_traceback(*exc_info)
+                timed_out = issubclass(exc_info[0], JobTimeoutException)
+                self._capture.report.ended(State.TIMED_OUT if timed_out else State.RAISED, _one_line(*exc_info[:2]))
+        super().handle_exception(job, *exc_info)
+
+    def _configured(self) -> Settings:
+        if self._settings is None:
+            self._settings = Settings.from_env()
+        return self._settings
+
+    def _open_store(self) -> LogStore:
+        if self._store is None:
+            self._store = log_store(self._configured(), self.connection)
+        return self._store
+
+    def _open_console(self) -> Console | None:
+        if self._console is None and self._configured().console:
+            self._console = Console(*self._console_fds)
+        return self._console
+
+    def _about(self, job: Job) -> Attempt:
+        execution = self.execution.id if self.execution else ""
+        return about(execution, self.name, job.origin, job.description or "", self._configured().capture)
+
+    def _ending(self, job: Job, capture: Capture, death: Death) -> End:
+        try:
+            status = str(job.get_status(refresh=True).value)
+        except (InvalidJobOperation, NoSuchJobError):
+            status = None
+        except RedisError as error:  # The log may be in another Redis, so it gets its end all the same.
+            logger.warning("job %s: its status is unknown at its end: %s", job.id, error)
+            status = None
+        return describe(capture.report, death, rq_status=status, worker=self.name)
+
+
+class _ForkingRecording(_Recording, _ForkingBase):
+    """For workers whose jobs run in a process of their own: the worker drains, so a dead job's last words are kept."""
+
+    _recorder: Recorder | None = None
+    _death: Death | None = None
+
+    # In the worker.
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Make the pipes, fork, and start draining."""
+        self._death = Death()
+        with _harmless("opening the pipes"):
+            self._capture = Capture.open(self._configured().capture)
+        horse.flush()  # What the worker itself has not written yet must not come out of the horse too.
+        try:
+            super().fork_work_horse(job, queue)
+        except BaseException:
+            if self._capture:
+                self._capture.close()
+                self._capture = None
+            raise
+        if self._capture:
+            self._capture.close_write_ends()
+            self._record(job, self._capture)
+
+    def _record(self, job: Job, capture: Capture, *, taking_over: bool = False) -> None:
+        """Start to drain. Where that fails, somebody still has to empty the pipes, or the job would stand still."""
+        try:
+            self._recorder = Recorder(
+                capture,
+                self._open_store(),
+                job.id,
+                self._about(job),
+                self._configured(),
+                self._open_console(),
+                taking_over=taking_over,
+            )
+        except Exception:
+            logger.exception("job %s: its output cannot be recorded", job.id)
+            forward_rest(capture.sources, Console(*self._console_fds).write)
+
+    def wait_for_horse(self) -> Any:
+        """Remember how the horse went; only here is its wait status seen."""
+        pid, status, usage = super().wait_for_horse()
+        if pid and self._death:
+            self._death.status, self._death.usage = status, usage
+        return pid, status, usage
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Remember why the horse was killed."""
+        if self._death and sig == signal.SIGKILL:
+            self._death.cause = self._kill_cause()
+        super().kill_horse(sig)
+
+    def _kill_cause(self) -> str:
+        execution = self.execution
+        if execution and self._stopped_job_id == execution.job_id:
+            return "stopped"
+        if self._shutdown_requested_date:
+            return "shutdown"
+        timeout = execution.job.timeout if execution else None
+        # RQ gives a job a minute to notice its timeout (``monitor_work_horse``); a timeout of -1 means none.
+        if self._death and timeout and timeout > 0 and self._death.age > timeout + 60:
+            return "timeout"
+        return "command"
+
+    def monitor_work_horse(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        """Let RQ watch the horse; then drain what is left and write the end record, also when the worker has to go."""
+        try:
+            super().monitor_work_horse(job, *args, **kwargs)
+        finally:
+            recorder, capture, death = self._recorder, self._capture, self._death
+            self._recorder = self._capture = self._death = None
+            with _harmless("ending the log"):
+                if recorder and capture and death:
+                    recorder.finish(self._ending(job, capture, death))
+
+    # In the horse.
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """Lead fds 1 and 2 into the pipes before RQ runs the job."""
+        with _harmless("redirecting the job's output"):
+            self._enter_horse(job)
+        super().main_work_horse(job, queue)
+
+    def _enter_horse(self, job: Job) -> None:
+        parent = os.getppid()
+        if handed_over := os.environ.pop(HANDED_OVER, None):
+            self._capture, parent = Capture.from_env(handed_over)
+        if not (capture := self._capture):
+            return
+        redirection = horse.Redirection(capture)
+        capture.close_write_ends()
+        horse.children_unbuffered()
+        self._death = Death()
+        self._store = self._console = None  # The worker's, with its threads and sockets.
+
+        self._console_fds = redirection.stdout, redirection.stderr
+        horse.when_orphaned(parent, lambda: self._record(job, capture, taking_over=True))
+
+    def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
+        """Report how the job's function ended, and leave nothing in any buffer."""
+        try:
+            returned = super().perform_job(job, *args, **kwargs)
+            if returned and self._capture:
+                self._capture.report.ended(State.RETURNED)
+            return returned
+        finally:
+            horse.flush()
+            with _harmless("ending the log"):
+                if self._recorder and self._capture and self._death:
+                    self._recorder.finish(self._ending(job, self._capture, self._death))
+
+
+class Worker(_ForkingRecording, rq.worker.Worker):
+    """``rq.Worker`` whose jobs' output can be followed."""
+
+
+class HerokuWorker(_ForkingRecording, rq.worker.HerokuWorker):
+    """RQ's ``HerokuWorker``, which gives a job six seconds when its dyno stops, with output that can be followed."""
+
+
+class _Spawning(rq.worker.SpawnWorker):
+    """Hands the capture over to a spawned horse; a forked one has it."""
+
+    _capture: Capture | None = None
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        if not (capture := self._capture):
+            super().fork_work_horse(job, queue)
+            return
+        capture.set_inheritable(True)
+        os.environ[HANDED_OVER] = capture.to_env()
+        try:
+            super().fork_work_horse(job, queue)
+        finally:
+            del os.environ[HANDED_OVER]
+            capture.set_inheritable(False)
+
+
+class SpawnWorker(_ForkingRecording, _Spawning):
+    """RQ's ``SpawnWorker``, for where ``fork`` is unsafe, with output that can be followed."""
+
+
+class SimpleWorker(_Recording, rq.worker.SimpleWorker):
+    """RQ's ``SimpleWorker``, which runs jobs in its own process, with output that can be followed.
+
+    Another process drains: a C extension that prints while it holds the interpreter's lock would otherwise wait
+    for ever for a thread that waits for the lock.
+    """
+
+    def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
+        """Redirect this process's output while RQ runs the job."""
+        drain = redirection = None
+        death = Death()
+        with _harmless("redirecting the job's output"):
+            self._capture = Capture.open(self._configured().capture)
+            drain = Drain.start(self._capture, job.id, self._about(job), self._configured(), self.connection)
+            redirection = horse.Redirection(self._capture)
+        try:
+            returned = super().perform_job(job, *args, **kwargs)
+            if returned and self._capture:
+                self._capture.report.ended(State.RETURNED)
+            return returned
+        finally:
+            capture, self._capture = self._capture, None
+            with _harmless("ending the log"):
+                if redirection:
+                    redirection.restore()
+                if drain and capture:
+                    drain.finish(self._ending(job, capture, death))
+                if capture:
+                    capture.close()
+
+
+@contextlib.contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """Log whatever fails in here, to the worker's own log, and let the job go on."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s failed; the job goes on", what)
+
+
+def _one_line(kind: type[BaseException], value: BaseException) -> str:
+    text = " ".join(str(value).split())
+    return f"{kind.__name__}: {text}"[:500] if text else kind.__name__

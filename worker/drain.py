@@ -1,0 +1,92 @@
+"""A process that drains the pipes of a job which runs in its worker's own process (``SimpleWorker``)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import time
+from typing import NoReturn
+
+import redis
+
+from tailer.records import Attempt, End
+from tailer.settings import Settings
+from worker.capture import Capture
+from worker.console import Console
+from worker.recorder import EXIT_PATIENCE_S, PATIENCE_S, Recorder, log_store
+
+
+class Drain:
+    """The draining process, as its worker sees it."""
+
+    def __init__(self, pid: int, control: int) -> None:
+        self._pid = pid
+        self._control = control
+
+    @classmethod
+    def start(cls, capture: Capture, job_id: str, about: Attempt, settings: Settings, connection: redis.Redis) -> Drain:
+        """Fork it. To be called before fds 1 and 2 are redirected: they are its console."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(write)
+            _run(capture, read, job_id, about, settings, connection)
+        os.close(read)
+        return cls(pid, write)
+
+    def finish(self, end: End) -> None:
+        """Have it take the last words and write ``end``; waits for it, but not for a Redis that is away."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, json.dumps(end.as_dict()).encode())
+        os.close(self._control)
+        deadline = time.monotonic() + PATIENCE_S
+        process = _process_fd(self._pid)
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and (left := deadline - time.monotonic()) > 0:
+            select.select([process] if process is not None else [], [], [], left if process is not None else 0.002)
+        if process is not None:
+            os.close(process)
+
+
+def _process_fd(pid: int) -> int | None:
+    """Return an fd that becomes readable when ``pid`` ends, where the system has such a thing (Linux)."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _run(
+    capture: Capture, control: int, job_id: str, about: Attempt, settings: Settings, connection: redis.Redis
+) -> NoReturn:
+    """Drain until the worker says how the job ended, or is gone."""
+    try:
+        # Ctrl-C at a terminal and a dyno's SIGTERM are for the job; its last words still come through here.
+        os.setpgrp()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
+        capture.close_write_ends()
+        console = Console() if settings.console else None
+        recorder = Recorder(capture, log_store(settings, connection), job_id, about, settings, console)
+        word = b""
+        while data := os.read(control, 1 << 16):
+            word += data
+        end = End(**json.loads(word)) if word else _worker_died(about)
+        recorder.finish(end)
+        recorder.wait(EXIT_PATIENCE_S)
+    finally:
+        os._exit(0)
+
+
+def _worker_died(about: Attempt) -> End:
+    return End(
+        outcome="lost",
+        attempt=0,
+        final=True,
+        reason="the worker died",
+        worker=about.worker,
+        duration=round(time.time() - about.time / 1000, 3),
+        ended_at=round(time.time(), 3),
+    )

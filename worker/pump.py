@@ -1,0 +1,137 @@
+"""The pump: drains a job's pipes for as long as the job runs, whatever else happens."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+
+from worker.capture import PIPE_SIZE, Report, Source, waiting
+
+logger = logging.getLogger("tailer.worker")
+
+COALESCE_MS = 2
+"""Pause after a read that emptied the pipe: the next read then takes many lines instead of one."""
+PTY_BUFFERED = 1 << 20
+"""More than a pseudo terminal can hold: the most that is read from one after its job has gone."""
+
+Take = Callable[[str, bytes], None]
+
+
+class Pump(threading.Thread):
+    """Reads ``sources`` and hands what comes to each of ``takers`` as ``taker(stream, data)``.
+
+    A taker that raises is logged and left out from then on; the draining goes on, because a pipe that fills up
+    stops the job.
+    """
+
+    def __init__(self, sources: Sequence[Source], takers: Sequence[Take], report: Report) -> None:
+        super().__init__(name="tailer-pump", daemon=True)
+        self._sources = {source.fd: source for source in sources}
+        self._takers = list(takers)
+        self._report = report
+        self._stop_read, self._stop_write = os.pipe()
+        self.left_over: list[Source] = []
+
+    def finish(self) -> None:
+        """Take what is in the pipes now, all of it, and stop. To be called when the horse is gone.
+
+        Afterwards ``left_over`` are the sources that another process, such as a daemon that the job started, still
+        writes to; the others are at their end.
+        """
+        os.write(self._stop_write, b"!")
+        self.join()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+    def run(self) -> None:
+        """Drain until ``finish`` is called."""
+        poller = select.poll()
+        stop = select.poll()
+        poller.register(self._stop_read, select.POLLIN)
+        stop.register(self._stop_read, select.POLLIN)
+        for fd in self._sources:
+            poller.register(fd, select.POLLIN)
+        ended: set[int] = set()
+        while True:
+            ready = {fd for fd, _ in poller.poll()}
+            if self._stop_read in ready:
+                break
+            emptied = True
+            for fd in [fd for fd in self._sources if fd in ready]:
+                data = _read(fd, PIPE_SIZE)
+                if data is None:
+                    poller.unregister(fd)
+                    ended.add(fd)
+                    continue
+                emptied &= len(data) < PIPE_SIZE
+                self._hand_out(self._sources[fd].stream, data)
+            if emptied:
+                stop.poll(COALESCE_MS)
+        self._drain(ended)
+
+    def _drain(self, ended: set[int]) -> None:
+        """Read what the horse wrote before it went, and no more: a daemon may go on writing for ever."""
+        for source in self._sources.values():
+            if source.fd in ended:
+                continue
+            left = waiting(source) if os.get_blocking(source.fd) else PTY_BUFFERED
+            while left > 0:
+                data = _read(source.fd, left)
+                if not data:
+                    break
+                left -= len(data)
+                self._hand_out(source.stream, data)
+            if not _hung_up(source.fd):
+                self.left_over.append(source)
+
+    def _hand_out(self, stream: str, data: bytes) -> None:
+        if not data:
+            return
+        drained, lines = self._report.drained
+        self._report.drained = drained + len(data), lines + data.count(b"\n")
+        for take in list(self._takers):
+            try:
+                take(stream, data)
+            except Exception:
+                self._takers.remove(take)
+                logger.exception("%r failed and gets no more of this job's output", take)
+
+
+def _read(fd: int, size: int) -> bytes | None:
+    """Return what is there, ``b""`` if there is nothing just now, ``None`` at the end."""
+    try:
+        return os.read(fd, size) or None
+    except BlockingIOError:
+        return b""
+    except OSError as error:
+        # A pseudo terminal whose last writer has gone says EIO.
+        if error.errno != errno.EIO:
+            logger.warning("reading a job's output: %s", error)
+        return None
+
+
+def _hung_up(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))
+
+
+def forward_rest(sources: Sequence[Source], take: Take | None) -> None:
+    """Keep draining what a job left running, in the background, so that it lives on as it does under plain RQ.
+
+    What it still writes belongs to no job: it goes to ``take`` (the console), if any. Closes the sources.
+    """
+
+    def drain(source: Source) -> None:
+        os.set_blocking(source.fd, True)
+        while data := _read(source.fd, 1 << 16):
+            if take:
+                take(source.stream, data)
+        os.close(source.fd)
+
+    for source in sources:
+        threading.Thread(target=drain, args=[source], name="tailer-left-over", daemon=True).start()

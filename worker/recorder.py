@@ -1,0 +1,119 @@
+"""Joins capture, pump and shipper for one execution, on whichever side of the fork the draining is done."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time
+from collections import deque
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tailer.records import Attempt, End
+from tailer.settings import Settings
+from tailer.store import LogStore, connect, now_ms
+from worker.capture import Capture
+from worker.console import Console
+from worker.pump import Pump, forward_rest
+from worker.ship import Shipper
+
+logger = logging.getLogger("tailer.worker")
+
+PATIENCE_S = 1.0
+"""How long a worker waits at the end of a job for Redis to take the rest, before it takes the next job."""
+EXIT_PATIENCE_S = 5.0
+"""How long a worker that exits waits for output that Redis has not taken yet."""
+MAX_UNFINISHED = 4
+"""Ended jobs whose output may still wait for Redis; the oldest is given up for a new one, so memory is bounded."""
+
+_unfinished: deque[Shipper] = deque()
+
+
+def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
+    """Return a store with a connection of its own: on RQ's, a call may wait for minutes and be repeated blindly."""
+    if settings.log_url:
+        return LogStore(connect(settings.log_url), ttl=settings.ttl)
+    pool = rq_connection.connection_pool
+    kwargs = {
+        **pool.connection_kwargs,
+        "socket_timeout": 5.0,
+        "socket_connect_timeout": 5.0,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "decode_responses": False,
+    }
+    own = redis.ConnectionPool(connection_class=pool.connection_class, **kwargs)
+    return LogStore(redis.Redis(connection_pool=own), ttl=settings.ttl)
+
+
+class Recorder:
+    """Drains a capture into the store until ``finish``."""
+
+    def __init__(
+        self,
+        capture: Capture,
+        store: LogStore,
+        job_id: str,
+        about: Attempt,
+        settings: Settings,
+        console: Console | None,
+        *,
+        taking_over: bool = False,
+    ) -> None:
+        self._capture = capture
+        self._console = console
+        self._shipper = Shipper(
+            store,
+            job_id,
+            about,
+            capture.report,
+            buffer=settings.buffer,
+            spill=settings.spill,
+            taking_over=taking_over,
+        )
+        takers = [self._shipper.take, console.write] if console else [self._shipper.take]
+        self._pump = Pump(capture.sources, takers, capture.report)
+        self._shipper.start()
+        self._pump.start()
+
+    def finish(self, end: End) -> None:
+        """Take the job's last words, store the end record behind them, and close the pipes.
+
+        What Redis does not take in time is kept trying in the background.
+        """
+        self._pump.finish()
+        if self._console:
+            self._console.flush(0.2)
+        if not self._shipper.finish(end, PATIENCE_S):
+            _keep_trying(self._shipper)
+        left = self._pump.left_over
+        forward_rest(left, self._console.write if self._console else None)
+        kept = {source.fd for source in left}
+        self._capture.sources = tuple(source for source in self._capture.sources if source.fd not in kept)
+        self._capture.close()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for what ``finish`` left in the background, at most ``timeout`` seconds."""
+        self._shipper.join(timeout)
+
+
+def _keep_trying(shipper: Shipper) -> None:
+    while _unfinished and not _unfinished[0].is_alive():
+        _unfinished.popleft()
+    if len(_unfinished) >= MAX_UNFINISHED:
+        _unfinished.popleft().abandon()
+    _unfinished.append(shipper)
+
+
+@atexit.register
+def _wait_for_unfinished() -> None:
+    deadline = time.monotonic() + EXIT_PATIENCE_S
+    for shipper in _unfinished:
+        shipper.join(max(0.0, deadline - time.monotonic()))
+
+
+def about(execution: str, worker: str, queue: str, description: str, capture: str) -> Attempt:
+    """Return the attempt record of an execution that begins now."""
+    return Attempt(now_ms(), 0, execution, worker, queue, description[:500], capture)

@@ -1,0 +1,267 @@
+"""The shipper: brings a job's output to Redis, in batches, each byte once, whatever Redis does meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+
+import zstandard
+
+from tailer.errors import AttemptMissing, LogClosed, StoreUnavailable
+from tailer.records import MAX_CHUNK, Attempt, Chunk, End, Hole, encode
+from tailer.store import ALIVE_MS, Cursor, LogStore, now_ms
+from worker.backlog import Backlog, Item
+from worker.capture import Report
+from worker.cutter import Cutter
+
+logger = logging.getLogger("tailer.worker")
+
+INTERVAL_MS = 50
+"""Least time between two batches while output keeps coming; the first one after a pause goes out at once."""
+PARTIAL_MS = 100
+"""How long an unfinished line is held back for its end."""
+FORCE_CUT = 4 * MAX_CHUNK
+"""Bytes held at which the pump itself cuts, so that memory stays bounded while a send hangs."""
+BATCH = 1 << 20
+"""Most bytes of elements in one append."""
+BACKOFF_S = (0.05, 2.0)
+
+
+class Shipper(threading.Thread):
+    """Sends one attempt's output to a ``LogStore`` from a thread of its own.
+
+    ``take`` never waits for Redis. While Redis is away, output is held in a ``Backlog`` and then dropped with a
+    hole record. Failures are logged once per outage and never reach the job.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        job_id: str,
+        about: Attempt,
+        report: Report,
+        *,
+        buffer: int,
+        spill: int,
+        taking_over: bool = False,
+    ) -> None:
+        super().__init__(name="tailer-shipper", daemon=True)
+        self._store = store
+        self._job_id = job_id
+        self._about = about
+        self._report = report
+        self._changed = threading.Condition()
+        self._backlog = Backlog(buffer, spill)
+        self._cutter = Cutter(*report.drained) if taking_over else Cutter()
+        self._saw_all = not taking_over
+        self._lost_cause = "the worker was killed" if taking_over else "Redis lost it"
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._hole: Hole | None = None
+        self._end: End | None = None
+        self._abandoned = self._dead = False
+        self._attempt = 0
+        self._dropped = 0
+        self._last_sent = self._last_alive = 0
+        self._outage_since: float | None = None
+        self._backoff = BACKOFF_S[0]
+
+    # Called by the pump and the worker.
+
+    def take(self, stream: str, data: bytes) -> None:
+        """Accept output. Returns at once."""
+        with self._changed:
+            if self._dead:
+                return
+            quiet, had_line = not self._cutter.size, self._cutter.whole_line
+            self._cutter.feed(stream, data, now_ms())
+            # Only what changes the moment at which something is due wakes the thread.
+            if quiet or self._cutter.whole_line != had_line or self._cutter.size >= MAX_CHUNK:
+                self._changed.notify()
+            if self._cutter.size >= FORCE_CUT:
+                self._cut(partial=False)
+
+    def finish(self, end: End, timeout: float) -> bool:
+        """Send all that is left, then ``end`` with its counts filled in; wait for it at most ``timeout`` seconds.
+
+        Returns whether it is done. If it is not, the thread keeps trying until ``abandon``.
+        """
+        with self._changed:
+            self._end = end
+            self._changed.notify()
+        self.join(timeout)
+        return not self.is_alive()
+
+    def abandon(self) -> None:
+        """Give up what Redis has not taken. Followers will see this attempt as lost."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify()
+
+    # The thread.
+
+    def run(self) -> None:
+        """Ship until the end record is stored or the shipper is abandoned."""
+        try:
+            while not self._abandoned and not self._step():
+                pass
+        except Exception:
+            logger.exception("job %s: shipping its output failed; the job itself goes on", self._job_id)
+        with self._changed:
+            self._dead = True
+            if self._backlog:
+                logger.error("job %s: gave up; output after byte %d is not stored", self._job_id, self._first_offset())
+            self._backlog.close()
+
+    def _first_offset(self) -> int:
+        return self._backlog.peek(1)[0].start
+
+    def _step(self) -> bool:
+        """Do what is due; returns whether the end record is stored."""
+        try:
+            if not self._attempt:
+                self._open()
+            self._wait_until_due()
+            if self._backlog:
+                self._send()
+            elif self._hole:
+                with self._changed:
+                    self._close_hole()
+            elif self._end and not self._cutter.size:
+                return self._write_end(self._end)
+            if now_ms() - self._last_alive >= ALIVE_MS // 3:
+                self._store.keep_alive(self._job_id, self._attempt)
+                self._last_alive = now_ms()
+        except StoreUnavailable as error:
+            self._back_off(error)
+        except AttemptMissing:
+            logger.warning("job %s: Redis has lost its log; sending what is still held", self._job_id)
+            self._rewind()
+        except LogClosed:
+            logger.error("job %s: somebody else ended its log", self._job_id)  # noqa: TRY400 (no traceback: it is no bug of ours)
+            self._abandoned = True
+        else:
+            self._recovered()
+        return False
+
+    def _open(self) -> None:
+        cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
+        self._attempt = self._report.attempt = cursor.attempt
+        self._last_alive = now_ms()
+        logger.debug("job %s: attempt %d, at byte %d, line %d", self._job_id, cursor.attempt, cursor.offset, lines)
+
+    def _wait_until_due(self) -> None:
+        with self._changed:
+            while not self._backlog and not self._end and not self._abandoned:
+                wait = self._due_in()
+                if wait <= 0:
+                    break
+                self._changed.wait(wait / 1000)
+                if now_ms() - self._last_alive >= ALIVE_MS // 3:
+                    break
+            if self._cutter.since is not None and (self._end or self._due_in() <= 0):
+                held_long = now_ms() - self._cutter.since >= PARTIAL_MS
+                self._cut(partial=bool(self._end) or held_long)
+
+    def _due_in(self) -> int:
+        """Milliseconds until something should be cut and sent."""
+        cutter, now = self._cutter, now_ms()
+        if cutter.since is None:
+            return max(1, self._last_alive + ALIVE_MS // 3 - now)
+        if cutter.size >= MAX_CHUNK:
+            return 0
+        if not cutter.whole_line:
+            return cutter.since + PARTIAL_MS - now
+        return self._last_sent + INTERVAL_MS - now
+
+    def _cut(self, *, partial: bool) -> None:
+        """Move what is held into the backlog, or into a hole if there is no room. The caller has the lock."""
+        for chunk in self._cutter.cut(partial=partial):
+            if self._backlog.has_room(chunk.length) and self._close_hole():
+                item = Item(
+                    chunk.offset,
+                    chunk.end,
+                    chunk.line - 1,
+                    chunk.line - 1 + chunk.lines,
+                    encode(chunk, self._compressor),
+                )
+                if self._backlog.push(item):
+                    continue
+            self._drop(chunk)
+
+    def _drop(self, chunk: Chunk) -> None:
+        self._dropped += chunk.length
+        if self._hole is None:
+            logger.error("job %s: Redis is away and all buffers are full; output is dropped from now on", self._job_id)
+            cause = "Redis was unreachable and the worker's buffers were full"
+            self._hole = Hole(chunk.time, chunk.offset, chunk.line, chunk.lines, chunk.midline, chunk.length, cause)
+        else:
+            hole = self._hole
+            self._hole = replace(hole, length=hole.length + chunk.length, lines=hole.lines + chunk.lines)
+
+    def _close_hole(self) -> bool:
+        """Put the hole that is growing, if any, into the backlog."""
+        hole = self._hole
+        if hole is None:
+            return True
+        line = hole.line - 1
+        if not self._backlog.push(Item(hole.offset, hole.end, line, line + hole.lines, encode(hole)), always=True):
+            return False
+        self._hole = None
+        return True
+
+    def _send(self) -> None:
+        with self._changed:
+            items = self._backlog.peek(BATCH)
+        at = Cursor(self._attempt, items[0].start)
+        elements = [item.element for item in items]
+        stored = self._store.append(self._job_id, at, elements, end=items[-1].end, lines=items[-1].lines)
+        self._last_sent = now_ms()
+        if stored != items[-1].end:
+            self._rewind()
+            return
+        with self._changed:
+            self._backlog.confirm(len(items))
+
+    def _rewind(self) -> None:
+        """Find out where the store's log ends, and go on from there."""
+        cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
+        with self._changed:
+            # The hole that is still growing lies behind everything that the backlog has ever held.
+            end = (self._hole.offset, self._hole.line - 1) if self._hole else (self._cutter.offset, self._cutter.lines)
+            lost = self._backlog.rewind(cursor.offset, lines, end, now_ms(), self._lost_cause)
+        if lost:
+            self._dropped += lost
+            logger.warning("job %s: %d bytes of its log are lost: %s", self._job_id, lost, self._lost_cause)
+
+    def _write_end(self, end: End) -> bool:
+        cutter = self._cutter
+        stored = self._store.end(
+            self._job_id,
+            replace(
+                end,
+                attempt=self._attempt,
+                bytes=cutter.offset,
+                lines=cutter.lines,
+                dropped=self._dropped,
+                sha256=cutter.sha256 if self._saw_all else None,
+            ),
+        )
+        if stored == cutter.offset:
+            return True
+        self._rewind()
+        return False
+
+    def _back_off(self, error: StoreUnavailable) -> None:
+        if self._outage_since is None:
+            self._outage_since = time.monotonic()
+            logger.warning("job %s: its output waits for Redis: %s", self._job_id, error)
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned, self._backoff)
+        self._backoff = min(self._backoff * 2, BACKOFF_S[1])
+
+    def _recovered(self) -> None:
+        if self._outage_since is not None:
+            logger.warning("job %s: Redis is back after %.1f s", self._job_id, time.monotonic() - self._outage_since)
+            self._outage_since, self._backoff = None, BACKOFF_S[0]
