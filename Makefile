@@ -1,0 +1,59 @@
+# All that is installed goes into .venv; a change of pyproject.toml or of a lock file installs again.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+UV := uv==0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test bench lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
+
+install: .venv/installed ## set up .venv with Tailer and what it needs
+
+demo: install ## run Redis, a worker and the web side, with jobs to look at
+	$(BIN)/tailer demo
+
+check: .venv/installed-dev ## lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: .venv/installed-dev ## the whole check: as CI does it
+	scripts/system-packages
+	$(MAKE) --no-print-directory check
+	$(BIN)/pytest -n 2 tests
+
+bench: .venv/installed-dev ## measure throughput and latency on this machine
+	$(BIN)/python -m bench
+
+lock: ## lock the newest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/pip install --quiet --disable-pip-version-check $(UV)
+	$(COMPILE) --output-file requirements.txt
+	$(COMPILE) --group test --group check --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## remove all that make, tests and builds left here
+	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One lock for every platform and Python from 3.11 on, with the hash of each file; no index is named in it.
+COMPILE = .venv/lock/bin/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tailer needs Python 3.11 or newer; name one: make PYTHON=python3.12 install" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# --no-deps: the lock has named them all.
+.venv/installed: pyproject.toml requirements.txt | .venv/bin/python
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,101 @@
+"""Fixtures for all tests. Every server is the test's own; none that happens to run here is ever touched."""
+
+import contextlib
+import os
+import shutil
+import signal
+import uuid
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+import pytest
+
+from tailer.embedded import EmbeddedServer
+from tests.processes import MARK, leftovers, shared
+from tests.waiting import wait_until
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """End and name what a test leaves running, and fail it: the next test must not meet it."""
+    mark = uuid.uuid4().hex
+    shared.update(leftovers(""))  # what ran before this test isn't the test's
+    os.environ[MARK] = mark
+    yield
+    os.environ.pop(MARK)
+    try:
+        wait_until(lambda: not left(mark), 2)  # what was told to end may need a moment for it
+    except AssertionError:
+        named = left(mark)
+        for pid in named:
+            end(pid)
+        if named:
+            pytest.fail(f"left running: {named}")
+
+
+def left(mark: str) -> dict[int, str]:
+    """Command lines by pid of what the test with this mark has left, without the servers that tests share."""
+    return {pid: command for pid, command in leftovers(mark).items() if pid not in shared}
+
+
+def end(pid: int) -> None:
+    """Kill a process, and reap it if it is our child. Does nothing if it is gone."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(no_leftovers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what would change how Tailer or a job behaves.
+
+    PYTHONUNBUFFERED hides output that is lost in buffers, and any REDIS_URL is somebody's.
+    """
+    meddling = {"DYNO", "PORT", "PYTHONUNBUFFERED", "REDIS_URL", "WEB_CONCURRENCY"}
+    for name in list(os.environ):
+        if name in meddling or name.startswith(("TAILER_", "RQ_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    """A fresh, empty server for this test alone (60 ms), to be stopped, killed and restarted at will."""
+    with EmbeddedServer() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Iterator[EmbeddedServer]:
+    """A stock redis-server shared by the tests of this process: leave it running, expect others' keys in it."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("no redis-server on PATH: run scripts/system-packages")
+    with EmbeddedServer(binary="redis-server") as stock:
+        shared.add(stock.pid)
+        yield stock
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a skipped test of a CI run a failure that names it: there, nothing may be missing."""
+    report = yield
+    return _no_skip(report)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that is skipped as a whole."""
+    report = yield
+    return _no_skip(report)
+
+
+def _no_skip(report: Report) -> Report:
+    """The report, as a failure if it is a skip in CI. An expected failure is no skip."""
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"CI must not skip: {report.nodeid}: {reason}"
+    return report
