@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,7 +51,7 @@ class Selection:
     until: int | None = None
 
 
-def snapshot(hub: Hub, selection: Selection) -> Iterator[Placed]:
+def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
     """Yield what is there now, and ``Final`` if the log is over. Never waits."""
     reader: LogReader | None = hub.store.reader(selection.job_id, selection.start)
     cursor, end = selection.start, None
@@ -73,7 +73,7 @@ def snapshot(hub: Hub, selection: Selection) -> Iterator[Placed]:
         yield Final(final), cursor
 
 
-def follow(hub: Hub, selection: Selection, heartbeat: float) -> Iterator[Placed]:
+def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed]:
     """Yield what is there, then what comes, until the job is over; a ``Beat`` after ``heartbeat`` seconds of silence.
 
     Redis may go away meanwhile: the follower waits for it.

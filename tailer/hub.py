@@ -93,7 +93,7 @@ class Channel:
         summary = store.summary(self.job_id)
         changed = summary != self.summary
         self.summary = summary
-        if summary and (self._reader is None or self._reader.attempt != summary.last.number):
+        if summary and not self._is_live(summary.last):
             # Begin at the newest: those who want what came before read it themselves.
             reader = store.reader(self.job_id, Cursor(summary.last.number, summary.last.bytes))
             reader.fetch()
@@ -106,6 +106,11 @@ class Channel:
             changed = True
         if changed:
             self.notify()
+
+    def _is_live(self, attempt: AttemptSummary) -> bool:
+        """Return whether the ring is that of this attempt, and the attempt has not begun anew after a loss."""
+        live = self._reader
+        return live is not None and live.attempt == attempt.number and live.offset <= attempt.bytes
 
     def _remember(self, reader: LogReader, records: Sequence[Record | None]) -> None:
         with self._news:

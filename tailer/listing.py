@@ -72,8 +72,8 @@ def page(store: LogStore, jobs: Jobs, query: ListQuery) -> dict[str, Any]:
     if query.before is None:
         ids = [job_id for job_id in jobs.queued(queue=query.queue, limit=query.limit) if JOB_ID.fullmatch(job_id)]
         for state, summary in _both(store, jobs, ids):
-            # One that waits for another attempt has a log, and is found by that.
-            if summary is None and _matches(state, summary, query):
+            # One that waits for another attempt has a log, and is found by that; a queue may name jobs that are gone.
+            if summary is None and state.status and _matches(state, summary, query):
                 found.append(describe(state, summary))
     last, scanned = query.before, 0
     while scanned < MAX_SCAN:

@@ -229,6 +229,22 @@ def _unpack(frame: bytes, length: int) -> bytes:
     return zstandard.ZstdDecompressor().decompress(frame)
 
 
+def attempt_from_json(text: str) -> Attempt | None:
+    """Read an attempt record's JSON; ``None`` if it is none."""
+    try:
+        return Attempt(**_known(Attempt, json.loads(text)))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def end_from_json(text: str) -> End | None:
+    """Read an end record's JSON; ``None`` if it is none."""
+    try:
+        return End(**_known(End, json.loads(text)))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
 def _known(record: type[Attempt | End], values: dict[str, Any]) -> dict[str, Any]:
     """Keep the fields this version knows, so that an older reader can read a newer writer's records."""
     names = {field.name for field in fields(record)}

@@ -39,7 +39,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
-from tailer.records import Attempt, Chunk, End, Hole, Record, decode, encode
+from tailer.records import (
+    Attempt,
+    Chunk,
+    End,
+    Hole,
+    Record,
+    attempt_from_json,
+    decode,
+    encode,
+    end_from_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -564,12 +574,16 @@ def _summary(job_id: str, values: dict[bytes, bytes]) -> LogSummary | None:
 
 
 def _attempt_summary(number: int, text: dict[str, str]) -> AttemptSummary:
-    about, ended = text.get(f"{number}.about"), text.get(f"{number}.ended")
     return AttemptSummary(
         number=number,
-        started=int(text.get(f"{number}.started", 0)),
-        bytes=int(text[f"{number}.end"]),
-        lines=int(text.get(f"{number}.lines", 0)),
-        about=Attempt(**json.loads(about)) if about else None,
-        end=End(**json.loads(ended)) if ended else None,
+        started=_count(text.get(f"{number}.started")),
+        bytes=_count(text.get(f"{number}.end")),
+        lines=_count(text.get(f"{number}.lines")),
+        about=attempt_from_json(text.get(f"{number}.about", "")),
+        end=end_from_json(text.get(f"{number}.ended", "")),
     )
+
+
+def _count(text: str | None) -> int:
+    """Read a number that somebody else may have overwritten."""
+    return int(text) if text and re.fullmatch("[0-9]{1,18}", text) else 0

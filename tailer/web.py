@@ -6,7 +6,8 @@ import ipaddress
 import logging
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -140,7 +141,7 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 # Bodies.
 
 
-def stream(encoder: Encoder, events: Iterator[Placed], *, hold: float) -> Iterator[bytes]:
+def stream(encoder: Encoder, events: Generator[Placed], *, hold: float) -> Iterator[bytes]:
     """Yield a response's body. Touches no request: all it needs is passed in.
 
     An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
@@ -148,11 +149,12 @@ def stream(encoder: Encoder, events: Iterator[Placed], *, hold: float) -> Iterat
     """
     yield encoder.begin()  # Headers leave with the first item, be it empty.
     try:
-        for event, cursor in events:
-            if data := encoder.encode(event, cursor):
-                yield data
-            if isinstance(event, Final) and isinstance(encoder, SSE) and hold:
-                time.sleep(hold)
+        with closing(events):
+            for event, cursor in events:
+                if data := encoder.encode(event, cursor):
+                    yield data
+                if isinstance(event, Final) and isinstance(encoder, SSE) and hold:
+                    time.sleep(hold)
     except Exception as error:
         if not isinstance(encoder, SSE):
             raise

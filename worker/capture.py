@@ -109,8 +109,7 @@ class Report:
         self._set(3, state)
 
     def close(self) -> None:
-        """Give the memory back."""
-        self._map.close()
+        """Close the file descriptor. Those who still hold the report may go on using it (mmap keeps its own)."""
         os.close(self._fd)
 
 
@@ -124,9 +123,13 @@ class Source:
 
 @dataclass(slots=True)
 class Capture:
-    """The pipes of one execution. ``stdout`` and ``stderr`` are write ends, the same one unless they are separate."""
+    """The pipes of one execution, made by process ``owner``.
+
+    ``stdout`` and ``stderr`` are write ends, the same one unless they are separate.
+    """
 
     mode: str
+    owner: int
     sources: tuple[Source, ...]
     stdout: int
     stderr: int
@@ -144,7 +147,7 @@ class Capture:
                 reads.append(read)
                 writes.append(write)
             sources = tuple(Source(fd, stream) for fd, stream in zip(reads, (STDOUT, STDERR), strict=False))
-            return cls(mode, sources, writes[0], writes[-1], Report.create())
+            return cls(mode, os.getpid(), sources, writes[0], writes[-1], Report.create())
         except OSError:
             for fd in opened:
                 os.close(fd)
@@ -157,17 +160,17 @@ class Capture:
 
     def to_env(self) -> str:
         """Write it down for a process that inherits its fds."""
-        return ",".join([self.mode, str(os.getpid()), *map(str, self.fds)])
+        return ",".join([self.mode, str(self.owner), *map(str, self.fds)])
 
     @classmethod
-    def from_env(cls, text: str) -> tuple[Capture, int]:
-        """Read what ``to_env`` wrote; returns the worker's pid too. The fds become private to this process."""
-        mode, parent, *numbers = text.split(",")
+    def from_env(cls, text: str) -> Capture:
+        """Read what ``to_env`` wrote. The fds become private to this process."""
+        mode, owner, *numbers = text.split(",")
         *reads, stdout, stderr, report = map(int, numbers)
         for fd in {*reads, stdout, stderr, report}:
             os.set_inheritable(fd, False)
         sources = tuple(Source(fd, stream) for fd, stream in zip(reads, (STDOUT, STDERR), strict=False))
-        return cls(mode, sources, stdout, stderr, Report(report)), int(parent)
+        return cls(mode, int(owner), sources, stdout, stderr, Report(report))
 
     def set_inheritable(self, inheritable: bool) -> None:
         """Let a spawned process have the fds, or not."""

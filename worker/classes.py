@@ -23,8 +23,7 @@ from worker.capture import Capture, State
 from worker.console import Console
 from worker.drain import Drain
 from worker.ending import Death, describe
-from worker.pump import forward_rest
-from worker.recorder import Recorder, about, log_store
+from worker.recorder import Recorder, about, log_store, record
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -123,20 +122,15 @@ class _ForkingRecording(_Recording, _ForkingBase):
             self._record(job, self._capture)
 
     def _record(self, job: Job, capture: Capture, *, taking_over: bool = False) -> None:
-        """Start to drain. Where that fails, somebody still has to empty the pipes, or the job would stand still."""
-        try:
-            self._recorder = Recorder(
-                capture,
-                self._open_store(),
-                job.id,
-                self._about(job),
-                self._configured(),
-                self._open_console(),
-                taking_over=taking_over,
-            )
-        except Exception:
-            logger.exception("job %s: its output cannot be recorded", job.id)
-            forward_rest(capture.sources, Console(*self._console_fds).write)
+        self._recorder = record(
+            capture,
+            self._open_store,
+            job.id,
+            self._about(job),
+            self._configured(),
+            self._open_console(),
+            taking_over=taking_over,
+        )
 
     def wait_for_horse(self) -> Any:
         """Remember how the horse went; only here is its wait status seen."""
@@ -183,9 +177,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         super().main_work_horse(job, queue)
 
     def _enter_horse(self, job: Job) -> None:
-        parent = os.getppid()
         if handed_over := os.environ.pop(HANDED_OVER, None):
-            self._capture, parent = Capture.from_env(handed_over)
+            self._capture = Capture.from_env(handed_over)
         if not (capture := self._capture):
             return
         redirection = horse.Redirection(capture)
@@ -193,9 +186,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         horse.children_unbuffered()
         self._death = Death()
         self._store = self._console = None  # The worker's, with its threads and sockets.
-
         self._console_fds = redirection.stdout, redirection.stderr
-        horse.when_orphaned(parent, lambda: self._record(job, capture, taking_over=True))
+        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, taking_over=True))
 
     def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
         """Report how the job's function ended, and leave nothing in any buffer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -16,7 +17,12 @@ from tailer.records import Attempt, End
 from tailer.settings import Settings
 from worker.capture import Capture
 from worker.console import Console
-from worker.recorder import EXIT_PATIENCE_S, PATIENCE_S, Recorder, log_store
+from worker.recorder import EXIT_PATIENCE_S, PATIENCE_S, log_store, record
+
+logger = logging.getLogger("tailer.worker")
+
+_unreaped: list[int] = []
+"""Processes that still waited for Redis when their worker went on."""
 
 
 class Drain:
@@ -29,6 +35,8 @@ class Drain:
     @classmethod
     def start(cls, capture: Capture, job_id: str, about: Attempt, settings: Settings, connection: redis.Redis) -> Drain:
         """Fork it. To be called before fds 1 and 2 are redirected: they are its console."""
+        for ended in [pid for pid in _unreaped if os.waitpid(pid, os.WNOHANG) != (0, 0)]:
+            _unreaped.remove(ended)
         read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -44,7 +52,11 @@ class Drain:
         os.close(self._control)
         deadline = time.monotonic() + PATIENCE_S
         process = _process_fd(self._pid)
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and (left := deadline - time.monotonic()) > 0:
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                _unreaped.append(self._pid)
+                break
             select.select([process] if process is not None else [], [], [], left if process is not None else 0.002)
         if process is not None:
             os.close(process)
@@ -69,15 +81,23 @@ def _run(
             signal.signal(number, signal.SIG_IGN)
         capture.close_write_ends()
         console = Console() if settings.console else None
-        recorder = Recorder(capture, log_store(settings, connection), job_id, about, settings, console)
-        word = b""
-        while data := os.read(control, 1 << 16):
-            word += data
-        end = End(**json.loads(word)) if word else _worker_died(about)
-        recorder.finish(end)
-        recorder.wait(EXIT_PATIENCE_S)
+        recorder = record(capture, lambda: log_store(settings, connection), job_id, about, settings, console)
+        word = _last_word(control)
+        if recorder:
+            recorder.finish(End(**json.loads(word)) if word else _worker_died(about))
+            recorder.wait(EXIT_PATIENCE_S)
+    except Exception:
+        logger.exception("job %s: ending its log failed", job_id)
     finally:
         os._exit(0)
+
+
+def _last_word(control: int) -> bytes:
+    """Wait for what the worker says at the end of the job; empty if it died instead."""
+    word = b""
+    while data := os.read(control, 1 << 16):
+        word += data
+    return word
 
 
 def _worker_died(about: Attempt) -> End:

@@ -79,11 +79,11 @@ def describe(report: Report, death: Death, *, rq_status: str | None, worker: str
 
 
 def _outcome(report: Report, death: Death) -> tuple[str, str | None]:
-    if death.cause == "stopped":
-        return "stopped", "stopped on request"
-    if death.cause == "timeout":
-        return "timeout", "the job ignored its timeout and was killed a minute later"
     if death.status is not None and os.WIFSIGNALED(death.status):
+        if death.cause == "stopped":
+            return "stopped", "stopped on request"
+        if death.cause == "timeout":
+            return "timeout", "the job ignored its timeout and was killed a minute later"
         return "killed", _why_killed(death)
     if report.state is State.RETURNED:
         return "finished", report.reason

@@ -49,6 +49,14 @@ class Pump(threading.Thread):
 
     def run(self) -> None:
         """Drain until ``finish`` is called."""
+        try:
+            self._pump()
+        except Exception:
+            logger.exception("the pump failed; it goes on without passing the output on")
+            self._takers.clear()
+            self._pump()
+
+    def _pump(self) -> None:
         poller = select.poll()
         stop = select.poll()
         poller.register(self._stop_read, select.POLLIN)

@@ -6,6 +6,7 @@ import atexit
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 
 import redis
 from redis.backoff import NoBackoff
@@ -97,6 +98,25 @@ class Recorder:
     def wait(self, timeout: float) -> None:
         """Wait for what ``finish`` left in the background, at most ``timeout`` seconds."""
         self._shipper.join(timeout)
+
+
+def record(
+    capture: Capture,
+    open_store: Callable[[], LogStore],
+    job_id: str,
+    about: Attempt,
+    settings: Settings,
+    console: Console | None,
+    *,
+    taking_over: bool = False,
+) -> Recorder | None:
+    """Start to record. Where that fails, the pipes are emptied all the same, or the job would stand still."""
+    try:
+        return Recorder(capture, open_store(), job_id, about, settings, console, taking_over=taking_over)
+    except Exception:
+        logger.exception("job %s: its output cannot be recorded", job_id)
+        forward_rest(capture.sources, console.write if console else None)
+        return None
 
 
 def _keep_trying(shipper: Shipper) -> None:
