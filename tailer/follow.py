@@ -13,6 +13,8 @@ from tailer.jobs import JobState
 from tailer.records import Chunk, End, Hole, Record
 from tailer.store import Cursor, LogReader, LogSummary, now_ms
 
+LOOK_AGAIN_S = 1.0
+"""How soon a follower looks again while it waits for something that is not told."""
 GONE_S = 8.0
 """How long a log that vanished while it was followed may take to come back; a worker rebuilds it within 5 s."""
 
@@ -53,23 +55,33 @@ class Selection:
 
 def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
     """Yield what is there now, and ``Final`` if the log is over. Never waits."""
-    reader: LogReader | None = hub.store.reader(selection.job_id, selection.start)
-    cursor, end = selection.start, None
-    while reader:
+    attempt: int | None = selection.start.attempt
+    cursor, end, summary = selection.start, None, None
+    while attempt is not None:
+        reader = hub.store.reader(selection.job_id, cursor if cursor.attempt == attempt else Cursor(attempt))
+        end = None
         while records := reader.read():
             for record in records:
                 allowed = _limit(record, selection)
                 if allowed is None:
                     return
-                cursor = Cursor(reader.attempt, allowed.end)
+                cursor = Cursor(attempt, allowed.end)
                 yield allowed, cursor
                 if _complete(record, selection):
                     return
                 end = record if isinstance(record, End) else None
         summary = hub.store.summary(selection.job_id)
-        later = summary.after(reader.attempt) if summary and selection.only is None else None
-        reader = hub.store.reader(selection.job_id, Cursor(later.number)) if later else None
-    if final := _over(hub, selection, end):
+        here = summary.attempt(attempt) if summary else None
+        if end is None and here and here.end:
+            cursor, end = Cursor(attempt, here.end.bytes), here.end
+            for record in _missing(reader, here.end):
+                yield record, cursor
+        attempt = _next(summary, attempt, selection)
+    state = hub.jobs.state(selection.job_id)
+    final = _over(selection, end, state) if end else None
+    if summary is None and not state.waiting and state.status != "started":
+        final = without_log(state)
+    if final:
         yield Final(final), cursor
 
 
@@ -107,7 +119,7 @@ def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed
                 spoke = time.monotonic()
                 yield Beat(), walk.cursor
             else:
-                channel.wait(version, min(left, 1.0))
+                channel.wait(version, min(left, walk.patience))
 
 
 class _Walk:
@@ -120,9 +132,11 @@ class _Walk:
         self._reader = hub.store.reader(selection.job_id, selection.start)
         self._cursor = selection.start
         self._end: End | None = None
+        self._ended_at = 0.0
         self._gone_since: float | None = None
         self._relocated = False
         self.stopped = False
+        self.patience = LOOK_AGAIN_S
 
     @property
     def cursor(self) -> Cursor:
@@ -130,7 +144,11 @@ class _Walk:
         return self._cursor
 
     def step(self) -> Iterator[Event]:
-        """Yield what there is just now. Raises ``StoreUnavailable``; nothing is lost or doubled by calling it again."""
+        """Yield what there is just now. Raises ``StoreUnavailable``; nothing is lost or doubled by calling it again.
+
+        Without news, call it again when the channel has some, or after ``patience`` seconds.
+        """
+        self.patience = LOOK_AGAIN_S
         if self._end is None:
             records = self._channel.read(self._reader)
             for record in records:
@@ -143,8 +161,8 @@ class _Walk:
                 if _complete(record, self._selection):
                     self.stopped = True
                     return
-                if isinstance(record, End):
-                    self._end = record
+                # A worker that was thought lost and comes back writes on behind that end.
+                self._end, self._ended_at = record if isinstance(record, End) else None, time.monotonic()
             if records and self._end is None:
                 self._relocated = False
                 return
@@ -156,16 +174,19 @@ class _Walk:
 
     def _turn(self) -> Iterator[Event]:
         """Nothing more to read here: go on to the next attempt, end, or stay."""
-        summary = self._hub.store.summary(self._selection.job_id) if self._end else self._channel.summary
         if self._end is None:
-            yield from self._check_present(summary)
+            yield from self._check_present(self._channel.summary)
             if self._end is None:
                 return
-        later = summary.after(self._reader.attempt) if summary and self._selection.only is None else None
-        if later:
+        state, summary = self._channel.state, self._channel.summary
+        if state is None or self._channel.checked <= self._ended_at:
+            # What the hub saw last may be older than the end.
+            state = self._hub.jobs.state(self._selection.job_id)
+            summary = self._hub.store.summary(self._selection.job_id)
+        if later := _next(summary, self._reader.attempt, self._selection):
             self._end = None
-            self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later.number))
-        elif final := _over(self._hub, self._selection, self._end):
+            self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later))
+        elif final := _over(self._selection, self._end, state):
             yield Final(final)
 
     def _check_present(self, summary: LogSummary | None) -> Iterator[Event]:
@@ -177,6 +198,7 @@ class _Walk:
             return
         self._gone_since = None
         if here.bytes <= self._reader.offset and here.end is None:
+            self.patience = self._until()
             return
         # There is more than we could read. Either it came just now, or the list was rebuilt, cut or removed by
         # somebody: look our place up anew, and if that gives nothing either, say what is missing.
@@ -184,22 +206,23 @@ class _Walk:
             self._relocated = True
             self._reader.relocate()
         elif here.end:
-            if here.bytes > self._reader.offset:
-                hole = _rest(self._reader, here.end)
-                self._reader.offset = hole.end
-                self._cursor = self._reader.cursor
-                yield hole
-            yield here.end
-            self._end = here.end
+            self._cursor = Cursor(number, here.end.bytes)
+            yield from _missing(self._reader, here.end)
+            self._end, self._ended_at = here.end, time.monotonic()
+
+    def _until(self) -> float:
+        """Seconds until the end of the time that is wanted; for ever if there is none."""
+        until = self._selection.until
+        return float("inf") if until is None else max(0.01, (until - now_ms()) / 1000)
 
     def _check_absent(self, summary: LogSummary | None, number: int) -> Iterator[Event]:
-        later = summary.after(number) if summary and self._selection.only is None else None
-        if later:
-            self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later.number))
+        if later := _next(summary, number, self._selection):
+            self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later))
             return
         state = self._channel.state
         if state is None or state.waiting:
             self._gone_since = None
+            self.patience = self._until()
             return
         # A worker writes its attempt record some ms after RQ says "started", and may have to rebuild a lost log.
         self._gone_since = self._gone_since or time.monotonic()
@@ -214,20 +237,19 @@ class _Walk:
             yield Final(without_log(fresh, expires_at=self._channel.expires_at, had_log=had_log))
 
 
-def _over(hub: Hub, selection: Selection, end: End | None) -> End | None:
-    """Return the end record to close with if the job is over; ``None`` if more will come."""
-    state = hub.jobs.state(selection.job_id)
-    if end is None:
-        if hub.store.summary(selection.job_id) is None and not state.waiting and state.status != "started":
-            return without_log(state)
-        return None
+def _next(summary: LogSummary | None, attempt: int, selection: Selection) -> int | None:
+    """Return the number of the attempt to read after ``attempt``, if there is one and it is wanted."""
+    later = summary.after(attempt) if summary and selection.only is None else None
+    return later.number if later else None
+
+
+def _over(selection: Selection, end: End, state: JobState) -> End | None:
+    """Return the end record to close with if the job is over with ``end``; ``None`` if more will come."""
     if selection.only is not None:
         return end
     if state.waiting:
         return None
-    if end.final:
-        return end
-    return _instead_of_next(end, state)
+    return end if end.final else _instead_of_next(end, state)
 
 
 def _instead_of_next(end: End, state: JobState) -> End | None:
@@ -267,11 +289,14 @@ def without_log(state: JobState, *, expires_at: int | None = None, had_log: bool
     )
 
 
-def _rest(reader: LogReader, end: End) -> Hole:
-    """The hole between what could be read and the end that the summary tells of."""
-    line = reader.line or 1
-    missing = end.bytes - reader.offset
-    return Hole(end.time, reader.offset, line, end.lines + 1 - line, True, missing, "missing from the store")
+def _missing(reader: LogReader, end: End) -> Iterator[Record]:
+    """Yield ``end``, which the summary tells of and the list does not have, behind the hole before it."""
+    if end.bytes > reader.offset:
+        line = reader.line or 1
+        length, lines = end.bytes - reader.offset, end.lines + 1 - line
+        yield Hole(end.time, reader.offset, line, lines, True, length, "missing from the store")
+        reader.offset = end.bytes
+    yield end
 
 
 def _complete(record: Record, selection: Selection) -> bool:

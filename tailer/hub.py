@@ -14,12 +14,14 @@ import redis
 from tailer.errors import AttemptMissing, LogClosed, StoreUnavailable
 from tailer.jobs import Jobs, JobState
 from tailer.records import Chunk, End, Record
+from tailer.settings import Settings
 from tailer.store import (
     AttemptSummary,
     Cursor,
     LogReader,
     LogStore,
     LogSummary,
+    connect,
     now_ms,
     redis_errors,
     wake_channel,
@@ -33,6 +35,8 @@ TICK_S = 0.1
 """How long the hub waits for a wake-up before it looks for new followers and for what is due."""
 POLL_S = 1.0
 """How often a followed log without news is looked at anyway: a wake-up may be lost, and RQ sends none."""
+QUIET_S = 5.0
+"""How long a log must have been quiet before the hub asks whether its worker is alive: one that writes is."""
 CONFIRM_S = 3.0
 """A worker counts as lost when its alive key was seen missing for so long, with no output meanwhile."""
 IDLE_S = 30.0
@@ -54,7 +58,7 @@ class Channel:
         self._ring: deque[tuple[int, Record | None]] = deque()
         self._ring_size = 0
         self.expires_at: int | None = None
-        self.checked = 0.0
+        self.checked = self.changed = 0.0
         self.suspect: dict[int, float] = {}
 
     @property
@@ -88,11 +92,10 @@ class Channel:
                 return None
             return [record for index, record in self._ring if index >= reader.index]
 
-    def advance(self, store: LogStore) -> None:
-        """Bring summary and ring up to date. For the hub's thread only. Raises ``StoreUnavailable``."""
-        summary = store.summary(self.job_id)
-        changed = summary != self.summary
-        self.summary = summary
+    def advance(self, store: LogStore, summary: LogSummary | None) -> None:
+        """Bring the ring up to what ``summary`` tells of. For the hub's thread only. Raises ``StoreUnavailable``."""
+        if summary == self.summary:
+            return
         if summary and not self._is_live(summary.last):
             # Begin at the newest: those who want what came before read it themselves.
             reader = store.reader(self.job_id, Cursor(summary.last.number, summary.last.bytes))
@@ -103,9 +106,8 @@ class Channel:
                 self._ring_size = 0
         while self._reader and (records := self._reader.fetch()):
             self._remember(self._reader, records)
-            changed = True
-        if changed:
-            self.notify()
+        self.summary, self.changed = summary, time.monotonic()
+        self.notify()
 
     def _is_live(self, attempt: AttemptSummary) -> bool:
         """Return whether the ring is that of this attempt, and the attempt has not begun anew after a loss."""
@@ -134,6 +136,12 @@ class Hub:
         self._channels: dict[str, Channel] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    @classmethod
+    def open(cls, settings: Settings) -> Hub:
+        """Return one for the logs and jobs that the settings name. Connects to nothing yet."""
+        store = LogStore(connect(settings.log_url or settings.rq_url), ttl=settings.ttl)
+        return cls(store, Jobs(connect(settings.rq_url)))
 
     @contextmanager
     def follow(self, job_id: str) -> Iterator[Channel]:
@@ -186,11 +194,9 @@ class Hub:
                     idle_since = time.monotonic()
                 self._subscribe(pubsub, subscribed, set(channels))
                 woken = _woken(pubsub)
+                self._advance([channels[job_id] for job_id in woken if job_id in channels])
                 now = time.monotonic()
-                due = [c for c in channels.values() if now - c.checked >= POLL_S]
-                for channel in {channels[job_id] for job_id in woken if job_id in channels} - set(due):
-                    channel.advance(self.store)
-                self._check(due)
+                self._check([channel for channel in channels.values() if now - channel.checked >= POLL_S])
 
     def _subscribe(self, pubsub: redis.client.PubSub, subscribed: set[str], wanted: set[str]) -> None:
         if new := wanted - subscribed:
@@ -199,22 +205,31 @@ class Hub:
             pubsub.unsubscribe(*map(wake_channel, gone))  # type: ignore[no-untyped-call]
         subscribed ^= new | gone
 
+    def _advance(self, channels: Sequence[Channel]) -> None:
+        """Read what is new in these logs."""
+        if channels:
+            summaries = self.store.summaries([channel.job_id for channel in channels])
+            for channel, summary in zip(channels, summaries, strict=True):
+                channel.advance(self.store, summary)
+
     def _check(self, channels: Sequence[Channel]) -> None:
         """Look at what no wake-up tells: RQ's view of the jobs, and workers that are gone."""
         if not channels:
             return
+        now = time.monotonic()  # Before the look: whoever compares must not take an older view for a newer one.
         states = self.jobs.states([channel.job_id for channel in channels])
+        self._advance(channels)
         for channel, state in zip(channels, states, strict=True):
-            channel.checked = time.monotonic()
-            channel.advance(self.store)
+            channel.checked = now
             if state.status:
                 channel.expires_at = state.expires_at
             if state != channel.state:
                 channel.state = state
                 channel.notify()
-            for attempt in channel.summary.attempts if channel.summary else ():
-                if attempt.end is None:
-                    self._check_alive(channel, attempt, state)
+            if channel.summary and now - channel.changed > QUIET_S:
+                for attempt in channel.summary.attempts:
+                    if attempt.end is None:
+                        self._check_alive(channel, attempt, state)
 
     def _check_alive(self, channel: Channel, attempt: AttemptSummary, state: JobState) -> None:
         now = time.monotonic()
@@ -226,7 +241,6 @@ class Hub:
             with suppress(LogClosed, AttemptMissing):
                 self.store.end(channel.job_id, end)
             channel.suspect.pop(attempt.number, None)
-            channel.advance(self.store)
 
 
 def _woken(pubsub: redis.client.PubSub) -> set[str]:
