@@ -1,6 +1,13 @@
 """The web application for a WSGI server, with its settings from the environment: `gunicorn wsgi:app`."""
 
+import sys
+
+from tailer.errors import SettingsError
 from tailer.settings import Settings
 from tailer.web import create_app
 
-app = create_app(Settings.from_env())
+try:
+    app = create_app(Settings.from_env())
+except SettingsError as error:
+    sys.stderr.write(f"tailer: {error}\n")
+    sys.exit(4)  # to gunicorn: the application can't be loaded; after any other code it would try for ever

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the command ``tailer`` leaves with; 128 + N for a job that was killed by signal N."""
+
+    FINISHED = 0
+    FAILED = 1
+    TROUBLE = 2
+    """Wrong usage, a bad setting, no connection, no such job."""
+    STOPPED = 3
+    SIGNALLED = 128
+
 
 class TailerError(Exception):
     """Base of all errors that Tailer raises on purpose.
@@ -11,7 +24,7 @@ class TailerError(Exception):
     """
 
     status = 500
-    exit_code = 2
+    exit_code = ExitCode.TROUBLE
     title = "Internal error"
 
 
@@ -79,6 +92,13 @@ class StoreUnavailable(TailerError):
 
     status = 503
     title = "Redis is not reachable"
+
+
+class WebUnavailable(TailerError):
+    """Tailer's web side cannot be reached, or cannot serve just now."""
+
+    status = 502
+    title = "The web side is not reachable"
 
 
 class CorruptRecord(TailerError):

@@ -273,7 +273,7 @@ def without_log(state: JobState, *, expires_at: int | None = None, had_log: bool
     elif state.status is None:
         outcome, reason = "deleted", "RQ no longer knows the job"
     elif state.status == "canceled":
-        outcome, reason = "canceled", "canceled before it ran"
+        outcome, reason = "canceled", "it had not run yet"
     else:
         outcome = state.status if state.status in {"finished", "failed", "stopped"} else "lost"
         reason = "no output was captured"

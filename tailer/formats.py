@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
 from tailer.follow import Beat, Event, Final
@@ -22,11 +23,14 @@ RETRY_MS = 2000
 """What an EventSource is told to wait before it reconnects."""
 
 _ESCAPES = re.compile(
-    # ECMA-48: control sequences; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; two-byte escapes.
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])"
+    # ECMA-48: control sequences; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; two-byte escapes. What begins none
+    # of them loses its ESC: left in, it might make one out of what follows when something between was taken out.
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
 )
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
 _LONGEST_ESCAPE = 4096
+_INCOMPLETE = re.compile(rb"(?:\r|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
+"""What an event must not end with: the first bytes of a UTF-8 character, or a CR whose LF may follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +64,12 @@ class Stripper:
 
     def strip(self, data: bytes) -> bytes:
         """Return ``data`` without escape sequences; the start of an unfinished one is held back."""
-        data = _ESCAPES.sub(b"", self._held + data)
+        data = self._held + data
         unfinished = _UNFINISHED.search(data)
-        if unfinished and len(data) - unfinished.start() <= _LONGEST_ESCAPE:
-            self._held = data[unfinished.start() :]
-            return data[: unfinished.start()]
-        self._held = b""
-        return data
+        held = len(data) - unfinished.start() if unfinished else 0
+        stop = len(data) - (held if held <= _LONGEST_ESCAPE else 0)
+        self._held = data[stop:]
+        return _ESCAPES.sub(b"", data[:stop])
 
 
 class _Filtering:
@@ -82,7 +85,7 @@ class _Filtering:
             return b""
         return self._strippers[chunk.stream].strip(chunk.data) if self._strippers else chunk.data
 
-    def _records(self, chunk: Chunk, cursor: Cursor) -> Iterator[dict[str, Any]]:
+    def _records(self, chunk: Chunk, cursor: Cursor) -> Iterator[tuple[str, str]]:
         if chunk.stream not in self._options.streams:
             return iter(())
         return records_of(chunk, cursor, self._strippers.get(chunk.stream))
@@ -139,7 +142,7 @@ class NDJSON(_Filtering):
     def encode(self, event: Event, cursor: Cursor) -> bytes:
         """Return the bytes for ``event``."""
         if isinstance(event, Chunk):
-            return b"".join(map(_line, self._records(event, cursor)))
+            return "".join(f"{record}\n" for _, record in self._records(event, cursor)).encode()
         if isinstance(event, Hole):
             return _line(hole_of(event, cursor))
         if isinstance(event, End):
@@ -155,6 +158,9 @@ class SSE(_Filtering):
 
     content_type = "text/event-stream; charset=utf-8"
 
+    _held = b""
+    _behind = Cursor()
+
     def begin(self) -> bytes:
         """Tell how long to wait before a reconnect."""
         return b"retry: %d\n\n" % RETRY_MS
@@ -163,6 +169,12 @@ class SSE(_Filtering):
         """Return the bytes for ``event``."""
         if isinstance(event, Chunk):
             return self._output(event, cursor)
+        if self._held and isinstance(event, Hole | Attempt | End | Final):
+            held, self._held = self._held, b""
+            return _message(held, self._behind) + self._named(event, cursor)
+        return self._named(event, cursor)
+
+    def _named(self, event: Event, cursor: Cursor) -> bytes:
         if isinstance(event, Hole):
             return _event("hole", hole_of(event, cursor), str(cursor))
         if isinstance(event, Attempt):
@@ -175,17 +187,15 @@ class SSE(_Filtering):
 
     def _output(self, chunk: Chunk, cursor: Cursor) -> bytes:
         if self._options.records:
-            return b"".join(
-                b"id: %b\ndata: %b\n\n" % (str(record["cursor"]).encode(), _json(record))
-                for record in self._records(chunk, cursor)
-            )
-        data = self._shown(chunk)
-        if not data:
+            return "".join(f"id: {at}\ndata: {record}\n\n" for at, record in self._records(chunk, cursor)).encode()
+        shown = self._shown(chunk)
+        if not shown:
             return b""
-        # The format itself takes CR for the end of a line, so CR can't be carried: it arrives as LF.
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = b"".join(b"data: %b\n" % line for line in data.split(b"\n"))
-        return b"id: %b\n%b\n" % (str(cursor).encode(), lines)
+        data = self._held + shown
+        incomplete = _INCOMPLETE.search(data, max(0, len(data) - 3))
+        stop = incomplete.start() if incomplete else len(data)
+        self._held, self._behind = data[stop:], cursor
+        return _message(data[:stop], Cursor(cursor.attempt, cursor.offset - len(self._held))) if stop else b""
 
     @staticmethod
     def error(problem: dict[str, Any]) -> bytes:
@@ -196,33 +206,31 @@ class SSE(_Filtering):
 ENCODERS: dict[str, type[Text | SSE | NDJSON]] = {"text": Text, "sse": SSE, "ndjson": NDJSON}
 
 
-def records_of(chunk: Chunk, cursor: Cursor, stripper: Stripper | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record for each line, or piece of a line, of a chunk that ends at ``cursor``.
+def records_of(chunk: Chunk, cursor: Cursor, stripper: Stripper | None = None) -> Iterator[tuple[str, str]]:
+    """Yield cursor and JSON of one record for each line, or piece of a line, of a chunk that ends at ``cursor``.
 
     ``text`` is without its newline; ``partial`` marks a piece that has none. Bytes that are not UTF-8 come in
-    ``base64`` as well, and ``text`` has U+FFFD in their place. ``cursor`` is the place behind the record.
+    ``base64`` as well, and ``text`` has U+FFFD in their place. A record's cursor is the place behind it.
+
+    The JSON is put together by hand: ``json.dumps`` took seven times as long, and a log may have millions of lines.
     """
-    time, offset = rfc3339(chunk.time), chunk.offset
-    lines = chunk.data.split(b"\n")
-    for number, raw in enumerate(lines, chunk.line):
-        partial = number == chunk.line + chunk.lines
+    attempt, offset = cursor.attempt, chunk.offset
+    same = f'","time":"{rfc3339(chunk.time)}","stream":"{chunk.stream}","line":'
+    last = chunk.line + chunk.lines
+    for number, raw in enumerate(chunk.data.split(b"\n"), chunk.line):
+        partial = number == last
         if partial and not raw:
             return
         offset += len(raw) + (not partial)
-        shown = stripper.strip(raw) if stripper else raw
+        shown = raw
+        if stripper:
+            shown = stripper.strip(raw) if partial else stripper.strip(raw + b"\n").removesuffix(b"\n")
         text = shown.decode(errors="replace")
-        record: dict[str, Any] = {
-            "cursor": f"{cursor.attempt}:{offset}",
-            "time": time,
-            "stream": chunk.stream,
-            "line": number,
-            "text": text,
-        }
-        if partial:
-            record["partial"] = True
+        more = ',"partial":true' if partial else ""
         if "\ufffd" in text and text.encode() != shown:
-            record["base64"] = base64.b64encode(shown).decode()
-        yield record
+            more += f',"base64":"{base64.b64encode(shown).decode()}"'
+        at = f"{attempt}:{offset}"
+        yield at, f'{{"cursor":"{at}{same}{number},"text":{encode_basestring_ascii(text)}{more}}}'
 
 
 def hole_of(hole: Hole, cursor: Cursor) -> dict[str, Any]:
@@ -262,6 +270,13 @@ def _signal_name(number: int) -> str:
 def rfc3339(ms: int) -> str:
     """Return ms since 1970 as UTC with milliseconds, such as ``2026-11-23T09:30:00.000Z``."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def _message(data: bytes, cursor: Cursor) -> bytes:
+    """Return an unnamed event. The format itself takes CR for the end of a line, so that CR arrives as LF."""
+    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    lines = b"".join(b"data: %b\n" % line for line in data.split(b"\n"))
+    return b"id: %b\n%b\n" % (str(cursor).encode(), lines)
 
 
 def _event(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes:

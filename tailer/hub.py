@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import redis
 
-from tailer.errors import AttemptMissing, LogClosed, StoreUnavailable
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError
 from tailer.jobs import Jobs, JobState
 from tailer.records import Chunk, End, Record
 from tailer.settings import Settings
@@ -37,7 +37,7 @@ POLL_S = 1.0
 """How often a followed log without news is looked at anyway: a wake-up may be lost, and RQ sends none."""
 QUIET_S = 5.0
 """How long a log must have been quiet before the hub asks whether its worker is alive: one that writes is."""
-CONFIRM_S = 3.0
+CONFIRM_S = 2.0
 """A worker counts as lost when its alive key was seen missing for so long, with no output meanwhile."""
 IDLE_S = 30.0
 """The hub's thread ends after so long without a follower."""
@@ -58,6 +58,7 @@ class Channel:
         self._ring: deque[tuple[int, Record | None]] = deque()
         self._ring_size = 0
         self.expires_at: int | None = None
+        self._failure: Exception | None = None
         self.checked = self.changed = 0.0
         self.suspect: dict[int, float] = {}
 
@@ -78,7 +79,13 @@ class Channel:
             self._news.notify_all()
 
     def read(self, reader: LogReader) -> list[Record]:
-        """Return what is next for ``reader``: from the ring if it is in there, else from Redis; empty if nothing."""
+        """Return what is next for ``reader``: from the ring if it is in there, else from Redis; empty if nothing.
+
+        Raises ``CorruptRecord`` if the hub cannot read this log.
+        """
+        if self._failure:
+            known = isinstance(self._failure, TailerError)
+            raise CorruptRecord(str(self._failure) if known else "see the server's log") from self._failure
         records = self._from_ring(reader)
         return reader.read() if records is None else reader.join(records)
 
@@ -90,7 +97,14 @@ class Channel:
             first = self._ring[0][0] if self._ring else live.index
             if not first <= reader.index <= live.index:
                 return None
-            return [record for index, record in self._ring if index >= reader.index]
+            records = [record for index, record in self._ring if index >= reader.index]
+            # Both places may be those of a list that was rebuilt meanwhile; then only Redis knows what comes next.
+            return None if records and reader.leaves_gap(records[0]) else records
+
+    def fail(self, error: Exception) -> None:
+        """Have the followers end with ``error``. It is for them to tell of it, each in its own stream."""
+        self._failure = error
+        self.notify()
 
     def advance(self, store: LogStore, summary: LogSummary | None) -> None:
         """Bring the ring up to what ``summary`` tells of. For the hub's thread only. Raises ``StoreUnavailable``."""
@@ -115,8 +129,12 @@ class Channel:
         return live is not None and live.attempt == attempt.number and live.offset <= attempt.bytes
 
     def _remember(self, reader: LogReader, records: Sequence[Record | None]) -> None:
+        index = reader.index or 0
         with self._news:
-            self._ring.extend(enumerate(records, reader.index or 0))
+            if self._ring and (self._ring[-1][0] + 1 != index or reader.leaves_gap(records[0])):
+                self._ring.clear()
+                self._ring_size = 0
+            self._ring.extend(enumerate(records, index))
             self._ring_size += sum(map(_size, records))
             reader.join(records)
             while self._ring_size > RING:
@@ -210,7 +228,12 @@ class Hub:
         if channels:
             summaries = self.store.summaries([channel.job_id for channel in channels])
             for channel, summary in zip(channels, summaries, strict=True):
-                channel.advance(self.store, summary)
+                try:
+                    channel.advance(self.store, summary)
+                except StoreUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 (one broken log must not hold up the others)
+                    channel.fail(error)
 
     def _check(self, channels: Sequence[Channel]) -> None:
         """Look at what no wake-up tells: RQ's view of the jobs, and workers that are gone."""

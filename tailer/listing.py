@@ -9,12 +9,12 @@ from typing import Any
 
 from rq.job import JobStatus
 
-from tailer.errors import InvalidParameter
+from tailer.errors import InvalidParameter, LogExpired, UnknownJob
 from tailer.formats import rfc3339, state_of
 from tailer.jobs import Jobs, JobState
 from tailer.records import OUTCOMES
 from tailer.settings import whole_number
-from tailer.store import JOB_ID, AttemptSummary, LogStore, LogSummary
+from tailer.store import JOB_ID, AttemptSummary, LogStore, LogSummary, check_job_id
 
 MAX_LIMIT = 500
 MAX_SCAN = 5000
@@ -63,6 +63,20 @@ def _limit(value: str) -> int:
     return limit
 
 
+def look_up(store: LogStore, jobs: Jobs, job_id: str) -> tuple[JobState, LogSummary | None]:
+    """Return what RQ and the store know of a job.
+
+    Raises:
+        UnknownJob: neither of them knows it.
+        LogExpired: it had a log.
+    """
+    check_job_id(job_id)
+    state, summary = jobs.state(job_id), store.summary(job_id)
+    if state.status is None and summary is None:
+        raise LogExpired(job_id) if store.expired(job_id) else UnknownJob(job_id)
+    return state, summary
+
+
 def page(store: LogStore, jobs: Jobs, query: ListQuery) -> dict[str, Any]:
     """Return a page of jobs: those that wait in a queue first (on the first page), then those with a log, newest first.
 
@@ -80,7 +94,9 @@ def page(store: LogStore, jobs: Jobs, query: ListQuery) -> dict[str, Any]:
         entries = store.jobs(limit=query.limit, before=last)
         for entry, (state, summary) in zip(entries, _both(store, jobs, [job_id for _, job_id in entries]), strict=True):
             if len(found) >= query.limit:
-                return {"jobs": found, "next": f"{last[0]}:{last[1]}" if last else None}
+                # Where those in queues fill the first page, the second one begins with the newest log.
+                time, job_id = last or (entry[0] + 1, "-")
+                return {"jobs": found, "next": f"{time}:{job_id}"}
             last = entry
             if summary and _matches(state, summary, query):
                 found.append(describe(state, summary))

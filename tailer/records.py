@@ -21,8 +21,10 @@ a chunk's payload, behind the header line, so output can never pass for a record
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import zstandard
 
@@ -33,6 +35,8 @@ MAX_CHUNK = 64 * 1024
 COMPRESS_FROM = 1024
 """Chunks of at least so many bytes are tried with zstd; below it a frame saves little."""
 STDOUT, STDERR = "stdout", "stderr"
+_HEADER = re.compile(rb"([oehax]) ([0-9]{1,14}) " + rb"([0-9]{1,15}) " * 4 + rb"(-|mz?|z)")
+"""Numbers so small that every later sum, and the year of every time, is one that Python and Redis can hold."""
 _KINDS = {STDOUT: b"o", STDERR: b"e"}
 _STREAMS = {b"o": STDOUT, b"e": STDERR}
 
@@ -148,7 +152,7 @@ class End:
     @property
     def time(self) -> int:
         """``ended_at`` in milliseconds."""
-        return int(self.ended_at * 1000)
+        return round(self.ended_at * 1000)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON takes them."""
@@ -203,23 +207,24 @@ def decode(element: bytes) -> Record:
     Raises:
         CorruptRecord: the element is not one that ``encode`` made.
     """
-    try:
-        header, _, payload = element.partition(b"\n")
-        kind, *numbers, flags = header.split(b" ")
-        time, offset, length, line, lines = map(int, numbers)
-        if kind in _STREAMS:
-            data = _unpack(payload, length) if b"z" in flags else payload
-            if len(data) == length and data.count(b"\n") == lines:
-                return Chunk(_STREAMS[kind], time, offset, line, lines, b"m" in flags, data)
-        if kind == b"h":
-            return Hole(time, offset, line, lines, b"m" in flags, length, str(json.loads(payload)["cause"]))
-        if kind == b"a":
-            return Attempt(**_known(Attempt, json.loads(payload)))
-        if kind == b"x":
-            return End(**_known(End, json.loads(payload)))
-    except (ValueError, TypeError, KeyError, zstandard.ZstdError) as error:
-        raise CorruptRecord(f"not a record: {element[:60]!r} ({error})") from None
-    raise CorruptRecord(f"not a record: {element[:60]!r} (its kind, length or lines are wrong)")
+    header, _, payload = element.partition(b"\n")
+    if match := _HEADER.fullmatch(header):
+        time, offset, length, line, lines = map(int, match.groups()[1:6])
+        kind, flags = match[1], match[7]
+        try:
+            if kind in _STREAMS:
+                data = _unpack(payload, length) if b"z" in flags else payload
+                if len(data) == length and data.count(b"\n") == lines:
+                    return Chunk(_STREAMS[kind], time, offset, line, lines, b"m" in flags, data)
+            elif kind == b"h":
+                return Hole(time, offset, line, lines, b"m" in flags, length, str(json.loads(payload)["cause"]))
+            else:
+                record: Record = _from_json(Attempt, payload) if kind == b"a" else _from_json(End, payload)
+                if encode(record).startswith(header + b"\n"):
+                    return record
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, zstandard.ZstdError) as error:
+            raise CorruptRecord(f"not a record: {element[:60]!r} ({error})") from None
+    raise CorruptRecord(f"not a record: {element[:60]!r} (its header is none, or not that of its payload)")
 
 
 def _unpack(frame: bytes, length: int) -> bytes:
@@ -232,20 +237,37 @@ def _unpack(frame: bytes, length: int) -> bytes:
 def attempt_from_json(text: str) -> Attempt | None:
     """Read an attempt record's JSON; ``None`` if it is none."""
     try:
-        return Attempt(**_known(Attempt, json.loads(text)))
-    except (ValueError, TypeError, AttributeError):
+        return _from_json(Attempt, text)
+    except (ValueError, TypeError, RecursionError):
         return None
 
 
 def end_from_json(text: str) -> End | None:
     """Read an end record's JSON; ``None`` if it is none."""
     try:
-        return End(**_known(End, json.loads(text)))
-    except (ValueError, TypeError, AttributeError):
+        return _from_json(End, text)
+    except (ValueError, TypeError, RecursionError):
         return None
 
 
-def _known(record: type[Attempt | End], values: dict[str, Any]) -> dict[str, Any]:
-    """Keep the fields this version knows, so that an older reader can read a newer writer's records."""
-    names = {field.name for field in fields(record)}
-    return {name: value for name, value in values.items() if name in names}
+_Told = TypeVar("_Told", Attempt, End)
+_TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
+
+
+def _from_json(record: type[_Told], text: str | bytes) -> _Told:
+    """Read the fields this version knows, so that an older reader can read a newer writer's records.
+
+    Raises ``ValueError`` or ``TypeError`` if there is anything but such a record.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise TypeError("not an object")
+    known = {field.name: field.type for field in fields(record) if field.name in values}
+    for name, declared in known.items():
+        kind, _, optional = str(declared).partition(" | ")
+        value = values[name]
+        if not isinstance(value, _TYPES[kind]) and not (optional and value is None):
+            raise TypeError(f"{name} is not of type {declared}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is not finite")
+    return record(**{name: values[name] for name in known})

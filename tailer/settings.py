@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import redis
+
 from tailer.errors import SettingsError
 
 T = TypeVar("T")
@@ -17,6 +19,8 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CAPTURE_MODES = ("separate", "merged", "pty")
 AUTH_MODES = ("loopback", "none")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+MAX_TTL = 100 * 365 * 24 * 3600
+"""Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -25,11 +29,12 @@ class Settings:
     """What an operator can set. Each field is one environment variable, described in ``docs/operations.md``.
 
     ``log_url`` is ``None`` where none is set: a worker then writes logs to the Redis that RQ itself uses.
-    Sizes are bytes, times are seconds.
+    ``rq_url_given`` tells whether ``rq_url`` was set or is the default. Sizes are bytes, times are seconds.
     """
 
     log_url: str | None = None
     rq_url: str = DEFAULT_REDIS_URL
+    rq_url_given: bool = False
     capture: str = "separate"
     console: bool = True
     ttl: int = 7 * 24 * 3600
@@ -39,6 +44,7 @@ class Settings:
     auth: str = "loopback"
     url: str | None = None
     dyno: bool = False
+    demo_keep: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -47,21 +53,28 @@ class Settings:
         Raises:
             SettingsError: a variable has a value that cannot be used. The message names it and what is allowed.
         """
-        rq_url = _first(environ, "RQ_REDIS_URL", "REDIS_URL") or ("REDIS_URL", DEFAULT_REDIS_URL)
+        rq_url = _first(environ, "RQ_REDIS_URL", "REDIS_URL")
         log_url = _first(environ, "TAILER_REDIS_URL")
         return cls(
             log_url=redis_url(*log_url) if log_url else None,
-            rq_url=redis_url(*rq_url),
+            rq_url=redis_url(*rq_url) if rq_url else cls.rq_url,
+            rq_url_given=rq_url is not None,
             capture=_read(environ, "TAILER_CAPTURE", cls.capture, _choice(CAPTURE_MODES)),
             console=_read(environ, "TAILER_CONSOLE", cls.console, switch),
-            ttl=_read(environ, "TAILER_TTL", cls.ttl, _at_least(60, whole_number, "seconds, at least 60")),
+            ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
             heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
             auth=_read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES)),
-            url=environ.get("TAILER_URL") or None,
+            url=_read(environ, "TAILER_URL", cls.url, web_url),
             dyno=bool(environ.get("DYNO")),
+            demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
         )
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment for a process of ours: this one's, with these variables changed; empty means unset."""
+    return {**os.environ, **changes}
 
 
 def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
@@ -102,6 +115,13 @@ def _at_least(least: float, parse: Callable[[str], T], allowed: str) -> Callable
     return checked
 
 
+def _ttl(value: str) -> int:
+    seconds = _at_least(60, whole_number, allowed := "seconds, at least 60 and no more than a century")(value)
+    if seconds > MAX_TTL:
+        raise ValueError(f"use {allowed}")
+    return seconds
+
+
 def switch(value: str) -> bool:
     """Parse ``1``/``0`` and the usual words for them; raises ``ValueError`` naming them."""
     word = value.strip().lower()
@@ -127,16 +147,35 @@ def size(value: str) -> int:
     return int(match[1]) * UNITS[match[2] or ""]
 
 
-def redis_url(variable: str, value: str) -> str:
-    """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
-    allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
+def web_url(value: str) -> str:
+    """Return the URL of Tailer's web side without a slash at its end; raises ``ValueError``."""
+    allowed = "use http://HOST:PORT or https://HOST"
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in REDIS_SCHEMES and bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and not parts.fragment
         _ = parts.port
     except ValueError:
         usable = False
     if not usable:
-        # A URL may hold a password, so only its scheme is repeated.
-        raise SettingsError(variable, value.partition("://")[0] + "://…" if "://" in value else value, allowed)
+        raise ValueError(allowed)
+    return value.rstrip("/")
+
+
+def redis_url(variable: str, value: str) -> str:
+    """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
+    allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, with redis-py's options behind a ?"
+    try:
+        parts = urlsplit(value)
+        where = parts.path if parts.scheme == "unix" else parts.hostname
+        usable = bool(where) and parts.scheme in REDIS_SCHEMES
+        # redis-py takes any other path for database 0.
+        usable = usable and (parts.scheme == "unix" or bool(re.fullmatch("/?[0-9]{0,9}", parts.path)))
+        # What redis-py does not know, it would refuse at the first connection only; this makes none.
+        redis.ConnectionPool.from_url(value).make_connection()
+    except (ValueError, TypeError, redis.RedisError):
+        usable = False
+    if not usable:
+        # A URL may hold a password, so no more than its scheme is repeated.
+        scheme, separator, _ = value.partition("://")
+        raise SettingsError(variable, f"{scheme}://…" if separator and scheme.isalnum() else "…", allowed)
     return value

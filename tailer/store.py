@@ -14,9 +14,9 @@ key                        type      what
 ``tailer:jobs``            zset      job ids by the time (ms) of their last start or end
 =========================  ========  ===========================================================================
 
-Life time: the hash and the lists live for ``ttl`` seconds after the last write (``TAILER_TTL``, a week); entries
-of ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was". Nothing is deleted at the end
-of a job: late readers find the whole log.
+Life time: the hash and the lists live for ``ttl`` seconds after the worker's last sign of life (``TAILER_TTL``, a
+week); entries of ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was". Nothing is
+deleted at the end of a job: late readers find the whole log.
 
 Writing is one script each for starting, appending and ending, atomic and safe to repeat. An append names the
 offset at which it belongs: one that was applied already changes nothing, one that would leave a gap is refused
@@ -61,9 +61,20 @@ INDEX = "tailer:jobs"
 MAX_CONNECTIONS = 32
 """Connections of one process to one Redis. More callers than that take turns; redis-py's other pool would fail them."""
 PIECE = 1 << 20
-"""Bytes of list elements that one read aims at. One huge reply would be slow and heavy for both sides."""
+"""Bytes of list elements, packed and unpacked, that one read aims at. Huge replies are slow for both sides."""
+MAX_RECORDS = 128
+"""Most elements of one read: when small ones are followed by large ones, it is still at most 8 MiB."""
 
-_START = """
+_KEEP = """
+local function keep(ttl)
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  for n = 1, tonumber(redis.call('HGET', KEYS[1], 'attempts')) do redis.call('PEXPIRE', KEYS[1] .. ':' .. n, ttl) end
+end
+"""
+
+_START = (
+    _KEEP
+    + """
 -- KEYS meta; ARGV number, execution, attempt element, its JSON, now ms, ttl ms, channel
 local number = redis.call('HGET', KEYS[1], 'x.' .. ARGV[2])
 if not number then
@@ -71,14 +82,16 @@ if not number then
   number = ARGV[1]
   redis.call('HSET', KEYS[1], 'attempts', number, 'x.' .. ARGV[2], number, number .. '.end', '0',
     number .. '.lines', '0', number .. '.started', ARGV[5], number .. '.about', ARGV[4])
+  -- A list without its hash is what an eviction left of another log.
+  redis.call('DEL', KEYS[1] .. ':' .. number)
   redis.call('RPUSH', KEYS[1] .. ':' .. number, ARGV[3])
-  for n = 1, tonumber(number) do redis.call('PEXPIRE', KEYS[1] .. ':' .. n, ARGV[6]) end
-  redis.call('PEXPIRE', KEYS[1], ARGV[6])
+  keep(ARGV[6])
 end
 redis.call('SET', KEYS[1] .. ':' .. number .. ':alive', '1', 'PX', 15000)
 redis.call('PUBLISH', ARGV[7], number)
 return {number, redis.call('HGET', KEYS[1], number .. '.end'), redis.call('HGET', KEYS[1], number .. '.lines')}
 """
+)
 
 _APPEND = """
 -- KEYS meta; ARGV number, offset, offset after, lines after, ttl ms, channel, element...
@@ -93,7 +106,8 @@ end
 if at ~= ARGV[2] then return at end
 if ended then redis.call('HDEL', KEYS[1], number .. '.ended') end
 local list = KEYS[1] .. ':' .. number
-redis.call('RPUSH', list, unpack(ARGV, 7))
+-- Lua's stack takes some 8,000 arguments at once.
+for i = 7, #ARGV, 1000 do redis.call('RPUSH', list, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 redis.call('HSET', KEYS[1], number .. '.end', ARGV[3], number .. '.lines', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PEXPIRE', list, ARGV[5])
@@ -101,51 +115,79 @@ redis.call('PUBLISH', ARGV[6], number)
 return ARGV[3]
 """
 
-_END = """
+_END = (
+    _KEEP
+    + """
 -- KEYS meta; ARGV number, offset, element and JSON if it is the last attempt, element and JSON if not, ttl ms,
 -- channel, "1" to take back a lost end
 local number = ARGV[1]
 local at = redis.call('HGET', KEYS[1], number .. '.end')
 if not at then return 'missing' end
 local ended = redis.call('HGET', KEYS[1], number .. '.ended')
+if ended == ARGV[4] or ended == ARGV[6] then return at end
 if ended and not (ARGV[9] == '1' and string.find(ended, '"outcome":"lost"', 1, true)) then return 'closed' end
 if at ~= ARGV[2] then return at end
 local last = tonumber(redis.call('HGET', KEYS[1], 'attempts')) <= tonumber(number)
 redis.call('RPUSH', KEYS[1] .. ':' .. number, last and ARGV[3] or ARGV[5])
 redis.call('HSET', KEYS[1], number .. '.ended', last and ARGV[4] or ARGV[6])
 redis.call('DEL', KEYS[1] .. ':' .. number .. ':alive')
-for n = 1, tonumber(redis.call('HGET', KEYS[1], 'attempts')) do
-  redis.call('PEXPIRE', KEYS[1] .. ':' .. n, ARGV[7])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
+keep(ARGV[7])
 redis.call('PUBLISH', ARGV[8], number)
 return at
 """
+)
+
+_KEEP_ALIVE = (
+    _KEEP
+    + """
+-- KEYS meta; ARGV number, ttl ms
+if redis.call('HEXISTS', KEYS[1], ARGV[1] .. '.end') == 0 then return 0 end
+redis.call('SET', KEYS[1] .. ':' .. ARGV[1] .. ':alive', '1', 'PX', 15000)
+keep(ARGV[2])
+return 1
+"""
+)
 
 _LOCATE = """
 -- KEYS list; ARGV what ('offset', 'line' or 'time'), value. Returns the index of the first element that reaches
--- value, and the element. Headers are in order, so a binary search does; unreadable elements are stepped over.
+-- value, the offset at which it begins, and the element. Headers are in order, so a binary search does. One that
+-- cannot be read is taken for one that reaches value if the next readable one does, unless value begins in that one.
 local value = tonumber(ARGV[2])
 local low, high = 0, redis.call('LLEN', KEYS[1])
-local function reaches(index)
+local function header(index)
+  return string.match(redis.call('LINDEX', KEYS[1], index), '^%l (%d+) (%d+) (%d+) (%d+) (%d+) ')
+end
+local function readable(index)
   while index < high do
-    local element = redis.call('LINDEX', KEYS[1], index)
-    local time, offset, length, line, lines = string.match(element, '^%l (%d+) (%d+) (%d+) (%d+) (%d+) ')
-    if time then
-      if ARGV[1] == 'time' then return tonumber(time) >= value, index end
-      if ARGV[1] == 'line' then return line + lines >= value, index end
-      return offset + 0 >= value or offset + length > value, index
-    end
+    local time, offset, length, line, lines = header(index)
+    if time then return index, tonumber(time), tonumber(offset), tonumber(length), tonumber(line), tonumber(lines) end
     index = index + 1
   end
-  return true, index
+end
+local function reaches(time, offset, length, line, lines)
+  if ARGV[1] == 'time' then return time >= value end
+  if ARGV[1] == 'line' then return line + lines >= value end
+  return offset >= value or offset + length > value
 end
 while low < high do
   local middle = math.floor((low + high) / 2)
-  local found, index = reaches(middle)
-  if found then high = middle else low = index + 1 end
+  local index, time, offset, length, line, lines = readable(middle)
+  if not index or reaches(time, offset, length, line, lines) then high = middle else low = index + 1 end
 end
-return {low, redis.call('LINDEX', KEYS[1], low)}
+high = redis.call('LLEN', KEYS[1])
+local index, _, offset, _, line = readable(low)
+if index ~= low then
+  if index and ((ARGV[1] == 'line' and line < value) or (ARGV[1] == 'offset' and offset < value)) then
+    low = index
+  else
+    offset = 0
+    for before = low - 1, 0, -1 do
+      local time, start, length = header(before)
+      if time then offset = start + length break end
+    end
+  end
+end
+return {low, offset, redis.call('LINDEX', KEYS[1], low)}
 """
 
 
@@ -207,13 +249,14 @@ def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
     redis-py repeats a command whose answer did not come, up to ten times, which appends twice what is not safe to
     repeat and keeps a caller waiting for a minute. Tailer repeats by itself, where it knows that it may.
     """
+    over_network = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
         timeout=timeout,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
-        socket_keepalive=True,
+        **over_network,
         health_check_interval=30,
         retry=Retry(NoBackoff(), 0),
         retry_on_timeout=False,
@@ -245,10 +288,15 @@ def now_ms() -> int:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turn redis-py's errors into ``StoreUnavailable``, with Redis's own words."""
+    """Turn redis-py's errors into ``StoreUnavailable``, with Redis's own words.
+
+    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait.
+    """
     try:
         yield
     except redis.RedisError as error:
+        if "WRONGTYPE Operation" in str(error):
+            raise CorruptRecord(f"Redis: {error}") from error
         raise StoreUnavailable(f"Redis: {error}" if str(error) else f"Redis: {type(error).__name__}") from error
 
 
@@ -265,6 +313,7 @@ class LogStore:
         self._start = connection.register_script(_START)
         self._append = connection.register_script(_APPEND)
         self._end = connection.register_script(_END)
+        self._keep_alive = connection.register_script(_KEEP_ALIVE)
         self._locate = connection.register_script(_LOCATE)
 
     # Writing: the worker's side.
@@ -293,10 +342,10 @@ class LogStore:
                     break
         raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
 
-    def _touch_index(self, job_id: str) -> None:
+    def _touch_index(self, job_id: str, *, only_if_missing: bool = False) -> None:
         now = now_ms()
         with self.connection.pipeline(transaction=False) as pipe:
-            pipe.zadd(INDEX, {job_id: now})
+            pipe.zadd(INDEX, {job_id: now}, nx=only_if_missing)
             pipe.zremrangebyscore(INDEX, "-inf", now - 2 * self._ttl_ms)
             pipe.pexpire(INDEX, 2 * self._ttl_ms)
             pipe.execute()
@@ -321,8 +370,8 @@ class LogStore:
     def end(self, job_id: str, end: End) -> int:
         """Write the end record; returns the log's end offset, which differs from ``end.bytes`` if nothing was written.
 
-        ``final`` becomes false if a later attempt exists already. A log that was ended as lost takes a real end
-        record after all; any other second one is refused.
+        Safe to repeat. ``final`` becomes false if a later attempt exists already. A log that was ended as lost takes
+        a real end record after all; any other second one is refused.
 
         Raises:
             AttemptMissing, LogClosed: as ``append``.
@@ -350,11 +399,11 @@ class LogStore:
         Raises:
             AttemptMissing: the store has no such attempt (any more).
         """
-        key = meta_key(job_id)
-        with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
-            pipe.set(f"{key}:{attempt}:alive", "1", px=ALIVE_MS)
-            pipe.hexists(key, f"{attempt}.end")
-            _, known = pipe.execute()
+        with redis_errors():
+            known = self._keep_alive(keys=[meta_key(job_id)], args=[attempt, self._ttl_ms])
+            if known:
+                # A job that runs for longer than entries are kept would drop out of the list of jobs.
+                self._touch_index(job_id, only_if_missing=True)
         if not known:
             raise AttemptMissing(f"the store has no attempt {attempt} of job {job_id!r}")
 
@@ -397,28 +446,37 @@ class LogStore:
         ``before`` is the last entry of the page before.
         """
         highest = "+inf" if before is None else before[0]
-        with redis_errors():
-            # Entries of the same millisecond as ``before`` come again; they are few.
-            found: Any = self.connection.zrevrangebyscore(
-                INDEX, highest, "-inf", start=0, num=limit + 200, withscores=True
-            )
-        entries = [(int(score), job_id.decode(errors="replace")) for job_id, score in found]
-        return [entry for entry in entries if before is None or entry < before][:limit]
+        entries: list[tuple[int, str]] = []
+        start, size = 0, limit + 1
+        while True:
+            with redis_errors():
+                found: Any = self.connection.zrevrangebyscore(
+                    INDEX, highest, "-inf", start=start, num=size, withscores=True
+                )
+            for job_id, score in found:
+                entry = int(score), job_id.decode(errors="replace")
+                # Entries of the same millisecond as ``before`` come again.
+                if JOB_ID.fullmatch(entry[1]) and (before is None or entry < before):
+                    entries.append(entry)
+            if len(entries) >= limit or len(found) < size:
+                return entries[:limit]
+            start += size
 
     def line(self, job_id: str, attempt: int, line: int) -> Cursor:
-        """Return where that line (from 1) begins; the log's end if it does not have so many."""
+        """Return where that line (from 1) begins; the log's end if it does not have so many.
+
+        A line that begins among bytes the log does not have is where these begin, so that a reader learns of them.
+        """
         if line <= 1:
             return Cursor(attempt, 0)
-        _, element = self.find(job_id, attempt, "line", line)
+        _, offset, element = self.find(job_id, attempt, "line", line)
         record = _readable(element)
-        if record is None:
-            return self.end_of(job_id, attempt)
-        if not isinstance(record, Chunk):
-            return Cursor(attempt, record.end)
-        position = -1
-        for _ in range(line - record.line):
-            position = record.data.index(b"\n", position + 1)
-        return Cursor(attempt, record.offset + position + 1)
+        if isinstance(record, Chunk):
+            position = -1
+            for _ in range(line - record.line):
+                position = record.data.index(b"\n", position + 1)
+            offset += position + 1
+        return Cursor(attempt, offset)
 
     def tail(self, job_id: str, lines: int, *, attempt: int | None = None) -> Cursor:
         """Return where the last ``lines`` lines begin, of one attempt or of the whole log.
@@ -436,9 +494,11 @@ class LogStore:
 
     def _unfinished(self, job_id: str, attempt: AttemptSummary) -> int:
         """Return 1 if the attempt's output does not end with a newline, else 0."""
-        _, element = self.find(job_id, attempt.number, "offset", max(attempt.bytes - 1, 0))
-        record = _readable(element)
-        return int(isinstance(record, Chunk) and record.length > 0 and not record.data.endswith(b"\n"))
+        if not attempt.bytes:
+            return 0
+        records = self.reader(job_id, Cursor(attempt.number, attempt.bytes - 1)).read()
+        last = next((record for record in records if isinstance(record, Chunk | Hole)), None)
+        return int(isinstance(last, Chunk) and last.data[:1] != b"\n")
 
     def since(self, job_id: str, time: int) -> Cursor:
         """Return where the first bytes read by a worker at or after ``time`` (ms) begin; else the log's end."""
@@ -446,9 +506,9 @@ class LogStore:
         if summary is None:
             return Cursor()
         for attempt in summary.attempts:
-            _, element = self.find(job_id, attempt.number, "time", time)
-            if record := _readable(element):
-                return Cursor(attempt.number, record.offset)
+            _, offset, element = self.find(job_id, attempt.number, "time", time)
+            if element is not None:
+                return Cursor(attempt.number, offset)
         return Cursor(summary.last.number, summary.last.bytes)
 
     def end_of(self, job_id: str, attempt: int) -> Cursor:
@@ -456,14 +516,14 @@ class LogStore:
         with redis_errors():
             return Cursor(attempt, int(self.connection.hget(meta_key(job_id), f"{attempt}.end") or 0))
 
-    def find(self, job_id: str, attempt: int, what: str, value: int) -> tuple[int, bytes | None]:
-        """Return index and bytes of the first element that reaches an ``offset``, a ``line`` or a ``time``.
+    def find(self, job_id: str, attempt: int, what: str, value: int) -> tuple[int, int, bytes | None]:
+        """Return index, offset and bytes of the first element that reaches an ``offset``, a ``line`` or a ``time``.
 
-        One round trip. The element is ``None`` if there is none; the index is then the list's length.
+        One round trip. If there is none, index and offset are those behind the last one, and the bytes ``None``.
         """
         with redis_errors():
-            index, element = self._locate(keys=[f"{meta_key(job_id)}:{attempt}"], args=[what, value])
-        return index, element
+            index, offset, element = self._locate(keys=[f"{meta_key(job_id)}:{attempt}"], args=[what, value])
+        return index, offset, element
 
     def reader(self, job_id: str, at: Cursor) -> LogReader:
         """Return a reader that begins at ``at``."""
@@ -499,14 +559,28 @@ class LogReader:
 
         ``None`` stands for an element that cannot be read. Does not move: see ``join``.
         """
+        fetched = self._fetch()
+        if fetched and self.leaves_gap(fetched[0]):
+            # Either that is so, or the list was rebuilt after a loss and our place in it is elsewhere now.
+            self.index = None
+            fetched = self._fetch()
+        return fetched
+
+    def leaves_gap(self, record: Record | None) -> bool:
+        """Return whether bytes are missing between ``cursor`` and ``record``, for no reason that is known."""
+        return record is not None and record.offset > self.offset and not self._unreadable
+
+    def _fetch(self) -> list[Record | None]:
         if self.index is None:
             self.index = self._store.find(self._job_id, self.attempt, "offset", self.offset)[0]
         with redis_errors():
             elements: Any = self._store.connection.lrange(self._key, self.index, self.index + self._count - 1)
+        records = [self._decode(element) for element in elements]
         if elements:
-            mean = sum(map(len, elements)) // len(elements) + 1
-            self._count = max(1, min(512, PIECE // mean))
-        return [self._decode(element) for element in elements]
+            # What counts is the size unpacked: that is what a reader holds, and a frame may be a hundredth of it.
+            size = sum(map(len, elements)) + sum(record.length for record in records if isinstance(record, Chunk))
+            self._count = max(1, min(MAX_RECORDS, PIECE * len(elements) // (size + 1)))
+        return records
 
     def join(self, fetched: Sequence[Record | None]) -> list[Record]:
         """Move over ``fetched``, the records at ``index`` and behind it; returns what is new of them, without gaps."""
@@ -515,7 +589,10 @@ class LogReader:
 
     def read(self) -> list[Record]:
         """Return the next records; empty if there are none yet."""
-        return self.join(self.fetch())
+        while fetched := self.fetch():
+            if records := self.join(fetched):
+                return records
+        return []
 
     def relocate(self) -> None:
         """Look the place up anew at the next read: the list is not the one it was (rebuilt after a loss)."""

@@ -16,15 +16,15 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, re
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from tailer.errors import Forbidden, LogExpired, TailerError, UnknownJob
+from tailer.errors import Forbidden, TailerError
 from tailer.follow import Final, Placed, follow, snapshot
 from tailer.formats import ENCODERS, SSE, Encoder
 from tailer.hub import Hub
-from tailer.jobs import Jobs, JobState
-from tailer.listing import ListQuery, describe, page
+from tailer.jobs import JobState
+from tailer.listing import ListQuery, describe, look_up, page
 from tailer.query import LogQuery, preferred
 from tailer.settings import Settings
-from tailer.store import LogStore, LogSummary, check_job_id, connect, redis_errors
+from tailer.store import LogSummary, redis_errors
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Give ``app`` what the blueprint needs: the settings and a ``Hub``. Connects to nothing yet."""
-    store = LogStore(connect(settings.log_url or settings.rq_url), ttl=settings.ttl)
-    app.extensions["tailer"] = settings, Hub(store, Jobs(connect(settings.rq_url)))
+    app.extensions["tailer"] = settings, Hub.open(settings)
 
 
 def _tailer() -> tuple[Settings, Hub]:
@@ -71,7 +70,7 @@ def log(job_id: str) -> Response:
         last_event_id=request.headers.get("Last-Event-ID"),
     )
     settings, hub = _tailer()
-    state, summary = _look_up(hub, job_id)
+    state, summary = look_up(hub.store, hub.jobs, job_id)
     if query.saw_end and _is_over(state, summary):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).
         return Response(status=HTTPStatus.NO_CONTENT)
@@ -80,10 +79,14 @@ def log(job_id: str) -> Response:
     response = Response(content_type=encoder.content_type)
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
-    if request.method != "HEAD":
+    # Where to resume from if the stream breaks before its first record.
+    response.headers["Tailer-Cursor"] = str(selection.start)
+    compressor = None if query.format == "sse" else _compressor(response)
+    if request.method == "HEAD":
+        response.automatically_set_content_length = False  # A GET's length is not known either.
+    else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
         body = stream(encoder, events, hold=HOLD_S if query.wait else 0)
-        compressor = None if query.format == "sse" else _compressor(response)
         response.response = compress(body, compressor) if compressor else body
     return response
 
@@ -100,7 +103,7 @@ def jobs() -> Response:
 def job(job_id: str) -> Response:
     """Tell all that is known of one job."""
     _, hub = _tailer()
-    return jsonify(describe(*_look_up(hub, job_id)))
+    return jsonify(describe(*look_up(hub.store, hub.jobs, job_id)))
 
 
 @blueprint.get("/")
@@ -123,14 +126,6 @@ def readyz() -> Response:
         hub.store.connection.ping()
         hub.jobs.connection.ping()
     return Response("ok\n", content_type="text/plain; charset=utf-8")
-
-
-def _look_up(hub: Hub, job_id: str) -> tuple[JobState, LogSummary | None]:
-    check_job_id(job_id)
-    state, summary = hub.jobs.state(job_id), hub.store.summary(job_id)
-    if state.status is None and summary is None:
-        raise LogExpired(job_id) if hub.store.expired(job_id) else UnknownJob(job_id)
-    return state, summary
 
 
 def _is_over(state: JobState, summary: LogSummary | None) -> bool:
@@ -201,10 +196,12 @@ def compress(body: Iterator[bytes], how: tuple[Compressor, int, int]) -> Iterato
 def _closed_by_default() -> None:
     """Serve loopback clients only, unless ``TAILER_AUTH=none`` opens it on purpose."""
     settings, _ = _tailer()
-    if settings.auth == "none" or request.path.endswith(("/healthz", "/readyz")):
+    if settings.auth == "none" or request.endpoint in {"tailer.healthz", "tailer.readyz"}:
         return
     try:
-        local = ipaddress.ip_address(request.remote_addr or "").is_loopback
+        address = ipaddress.ip_address(request.remote_addr or "")
+        # A socket for both versions of IP shows IPv4 clients as ::ffff:127.0.0.1.
+        local = (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         local = not request.remote_addr  # A unix socket has no address: whoever may open it is local.
     if not local:
@@ -227,6 +224,8 @@ def _tailer_problem(error: TailerError) -> Response:
         encoder = ENCODERS["sse"]
         body = b"retry: %d\n\n" % (RETRY_AFTER_S * 1000) + SSE.error(_problem(error))
         return Response(body, content_type=encoder.content_type)
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("%s cannot be served", request.path, exc_info=error)
     return _respond(_problem(error))
 
 

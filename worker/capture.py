@@ -1,4 +1,4 @@
-"""The pipes between a job and its worker, and the page of memory on which the two leave word for each other.
+"""The pipes between a job and its worker, and the memory in which the two leave word for each other.
 
 Knows neither RQ nor Redis. A ``Capture`` is made by the worker before the fork; the work horse puts the write
 ends on its fds 1 and 2, the worker drains the read ends. The horse keeps the read ends open too: if the worker
@@ -23,6 +23,8 @@ from tailer.records import STDERR, STDOUT
 
 PIPE_SIZE = 1 << 20
 """Wanted pipe capacity: 1 MiB, the most an ordinary Linux user may have. It cut the pump's CPU to a fifth."""
+PIECE = 1 << 17
+"""Most bytes taken out of a pipe at a time."""
 PTY_ROWS, PTY_COLUMNS = 24, 120
 
 
@@ -35,19 +37,34 @@ class State(IntEnum):
     TIMED_OUT = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A read end and the stream that comes out of it."""
+
+    fd: int
+    stream: str
+
+
 class Report:
-    """A page of memory shared by worker and horse; survives either of them.
+    """A piece of memory shared by worker and horse; survives either of them.
 
     The worker writes down what it drained, the horse how its job ended. Numbers are written whole (8 aligned
-    bytes), so a reader never sees half of one.
+    bytes), so a reader never sees half of one. The output itself passes through it too: see ``drain``.
     """
 
-    SIZE = 4096
-    _REASON = 64
+    _REASON = 128
+    _OUTPUT = 4096
+    _MARK = 16
+    _SIZE = _OUTPUT + PIECE
+    # Numbers, each in its slot. "Drained" is there twice, and one number says which of the two counts.
+    _ATTEMPT, _STATE, _REASON_SIZE, _WHICH, _EXPECTED, _STREAM = 2, 3, 4, 5, 8, 9
+    _DRAINED = (0, 6)
+    _MARKED = 10 * 8
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._map = mmap.mmap(fd, self.SIZE)
+        # Populated, because a process that is being killed gets no page any more: it could be left with half a read.
+        self._map = mmap.mmap(fd, self._SIZE, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
 
     @classmethod
     def create(cls) -> Report:
@@ -57,12 +74,16 @@ class Report:
         else:
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
-        os.ftruncate(fd, cls.SIZE)
-        return cls(fd)
+        try:
+            os.ftruncate(fd, cls._SIZE)
+            return cls(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
     @property
     def fd(self) -> int:
-        """The file descriptor behind the page."""
+        """The file descriptor behind the memory."""
         return self._fd
 
     def _get(self, slot: int) -> int:
@@ -73,52 +94,86 @@ class Report:
 
     @property
     def drained(self) -> tuple[int, int]:
-        """Bytes and newlines that the worker has taken out of the pipes."""
-        return self._get(0), self._get(1)
+        """Bytes and newlines that the worker has taken out of the pipes. Both change at once."""
+        slot = self._DRAINED[self._get(self._WHICH)]
+        return self._get(slot), self._get(slot + 1)
 
     @drained.setter
     def drained(self, value: tuple[int, int]) -> None:
-        self._set(0, value[0])
-        self._set(1, value[1])
+        which = 1 - self._get(self._WHICH)
+        slot = self._DRAINED[which]
+        self._set(slot, value[0])
+        self._set(slot + 1, value[1])
+        self._set(self._WHICH, which)
+
+    def count(self, data: bytes) -> None:
+        """Add ``data`` to what was drained."""
+        drained, lines = self.drained
+        self.drained = drained + len(data), lines + data.count(b"\n")
+
+    def drain(self, source: Source, size: int) -> bytes:
+        """Take ``size`` bytes, which must be there, out of ``source``, and count them.
+
+        A worker that is killed between the two would leave a log that lacks bytes without a trace. So they come
+        into this memory, over a mark by which ``rescue`` sees whether they did.
+        """
+        size = min(size, PIECE)
+        mark = os.urandom(min(size, self._MARK))
+        self._map[self._OUTPUT : self._OUTPUT + len(mark)] = mark
+        self._map[self._MARKED : self._MARKED + len(mark)] = mark
+        self._set(self._STREAM, source.stream == STDERR)
+        self._set(self._EXPECTED, self.drained[0] + size)
+        with memoryview(self._map) as memory, memory[self._OUTPUT : self._OUTPUT + size] as place:
+            size = os.readv(source.fd, [place])
+        data = self._map[self._OUTPUT : self._OUTPUT + size]
+        self.count(data)
+        self._set(self._EXPECTED, 0)
+        return data
+
+    def rescue(self) -> tuple[str, bytes] | None:
+        """Return stream and bytes that the worker had read, but not counted, when it was killed; counts them."""
+        size = self._get(self._EXPECTED) - self.drained[0]
+        self._set(self._EXPECTED, 0)
+        if size <= 0:
+            return None
+        data = self._map[self._OUTPUT : self._OUTPUT + size]
+        mark = self._map[self._MARKED : self._MARKED + min(size, self._MARK)]
+        if data.startswith(mark):
+            return None
+        stream = STDERR if self._get(self._STREAM) else STDOUT
+        self.count(data)
+        return stream, data
 
     @property
     def attempt(self) -> int:
         """The attempt's number, 0 until the store has given it one."""
-        return self._get(2)
+        return self._get(self._ATTEMPT)
 
     @attempt.setter
     def attempt(self, value: int) -> None:
-        self._set(2, value)
+        self._set(self._ATTEMPT, value)
 
     @property
     def state(self) -> State:
         """How the job's function ended, as the horse saw it."""
-        return State(self._get(3))
+        return State(self._get(self._STATE))
 
     @property
     def reason(self) -> str | None:
         """The exception in one line, if there was one."""
-        length = self._get(4)
+        length = self._get(self._REASON_SIZE)
         return self._map[self._REASON : self._REASON + length].decode(errors="replace") if length else None
 
     def ended(self, state: State, reason: str = "") -> None:
         """Say how the job ended."""
-        raw = reason.encode(errors="replace")[: self.SIZE - self._REASON]
+        raw = reason.encode(errors="replace")[: self._OUTPUT - self._REASON]
         self._map[self._REASON : self._REASON + len(raw)] = raw
-        self._set(4, len(raw))
-        self._set(3, state)
+        self._set(self._REASON_SIZE, len(raw))
+        self._set(self._STATE, state)
 
     def close(self) -> None:
         """Close the file descriptor. Those who still hold the report may go on using it (mmap keeps its own)."""
         os.close(self._fd)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A read end and the stream that comes out of it."""
-
-    fd: int
-    stream: str
 
 
 @dataclass(slots=True)

@@ -18,12 +18,13 @@ from tailer.errors import SettingsError
 from tailer.records import Attempt, End
 from tailer.settings import Settings
 from tailer.store import LogStore
+from tailer.workers import CAPTURE_FIELD
 from worker import horse
 from worker.capture import Capture, State
 from worker.console import Console
 from worker.drain import Drain
 from worker.ending import Death, describe
-from worker.recorder import Recorder, about, log_store, record
+from worker.recorder import Recorder, about, let_go, log_store, record
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -56,6 +57,8 @@ class _Recording(_Base):
         except SettingsError as error:
             raise SystemExit(f"tailer: {error}") from None
         super().bootstrap(*args, **kwargs)
+        with _harmless("saying that this worker captures"):
+            self.connection.hset(self.key, CAPTURE_FIELD, self._settings.capture)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Put the job's traceback into its log; RQ's own report of it goes to the worker's console."""
@@ -255,13 +258,16 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
             return returned
         finally:
             capture, self._capture = self._capture, None
-            with _harmless("ending the log"):
-                if redirection:
+            if redirection:
+                with _harmless("restoring the worker's output"):
                     redirection.restore()
-                if drain and capture:
-                    drain.finish(self._ending(job, capture, death))
-                if capture:
-                    capture.close()
+            if capture:
+                with _harmless("ending the log"):
+                    capture.close_write_ends()
+                    if drain:
+                        drain.finish(self._ending(job, capture, death))
+                with _harmless("closing the pipes"):
+                    let_go(capture, self._open_console())
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tailer.records import Attempt, End
 from tailer.settings import Settings
 from worker.capture import Capture
 from worker.console import Console
-from worker.recorder import EXIT_PATIENCE_S, PATIENCE_S, log_store, record
+from worker.recorder import EXIT_PATIENCE_S, MAX_UNFINISHED, PATIENCE_S, log_store, record
 
 logger = logging.getLogger("tailer.worker")
 
@@ -56,6 +56,8 @@ class Drain:
             left = deadline - time.monotonic()
             if left <= 0:
                 _unreaped.append(self._pid)
+                if len(_unreaped) > MAX_UNFINISHED:
+                    os.kill(_unreaped[0], signal.SIGKILL)
                 break
             select.select([process] if process is not None else [], [], [], left if process is not None else 0.002)
         if process is not None:
@@ -74,6 +76,7 @@ def _run(
     capture: Capture, control: int, job_id: str, about: Attempt, settings: Settings, connection: redis.Redis
 ) -> NoReturn:
     """Drain until the worker says how the job ended, or is gone."""
+    worker = os.getppid()
     try:
         # Ctrl-C at a terminal and a dyno's SIGTERM are for the job; its last words still come through here.
         os.setpgrp()
@@ -85,6 +88,8 @@ def _run(
         word = _last_word(control)
         if recorder:
             recorder.finish(End(**json.loads(word)) if word else _worker_died(about))
+            while os.getppid() == worker and not recorder.wait(1.0):
+                pass
             recorder.wait(EXIT_PATIENCE_S)
     except Exception:
         logger.exception("job %s: ending its log failed", job_id)

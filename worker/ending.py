@@ -59,7 +59,7 @@ class Death:
 
 def describe(report: Report, death: Death, *, rq_status: str | None, worker: str) -> End:
     """Return the end record of an execution; the counts of bytes and lines are left for the shipper."""
-    outcome, reason = _outcome(report, death)
+    outcome, reason = _outcome(report, death, rq_status)
     signalled = death.status is not None and os.WIFSIGNALED(death.status)
     exited = death.status is not None and os.WIFEXITED(death.status)
     ended = time.time()
@@ -78,13 +78,11 @@ def describe(report: Report, death: Death, *, rq_status: str | None, worker: str
     )
 
 
-def _outcome(report: Report, death: Death) -> tuple[str, str | None]:
+def _outcome(report: Report, death: Death, rq_status: str | None) -> tuple[str, str | None]:
     if death.status is not None and os.WIFSIGNALED(death.status):
-        if death.cause == "stopped":
-            return "stopped", "stopped on request"
-        if death.cause == "timeout":
-            return "timeout", "the job ignored its timeout and was killed a minute later"
-        return "killed", _why_killed(death)
+        return _killed(death)
+    if report.state is State.RETURNED and rq_status == "failed":
+        return "failed", "the job asked for a retry, but has had all it may"
     if report.state is State.RETURNED:
         return "finished", report.reason
     if report.state is State.TIMED_OUT:
@@ -97,15 +95,20 @@ def _outcome(report: Report, death: Death) -> tuple[str, str | None]:
     return "failed", f"the process exited with status {code} before the job returned"
 
 
-def _why_killed(death: Death) -> str | None:
+def _killed(death: Death) -> tuple[str, str | None]:
+    """Who killed it, and why. A cause without the signal came too late: the job had ended by itself."""
+    if death.cause == "stopped":
+        return "stopped", "stopped on request"
+    if death.cause == "timeout":
+        return "timeout", "the job ignored its timeout and was killed a minute later"
     if death.cause == "shutdown":
-        return "the worker was shut down"
+        return "killed", "the worker was shut down"
     if death.cause == "command":
-        return "on command"
+        return "killed", "on command"
     if death.status is not None and os.WTERMSIG(death.status) == signal.SIGKILL and oom_kills() > death.oom_kills:
         size = _max_rss(death.usage)
-        return f"out of memory ({size / (1 << 30):.1f} GiB)" if size else "out of memory"
-    return None
+        return "killed", f"out of memory ({size / (1 << 30):.1f} GiB)" if size else "out of memory"
+    return "killed", None
 
 
 def _max_rss(usage: resource.struct_rusage | None) -> int | None:

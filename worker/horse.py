@@ -1,4 +1,4 @@
-"""What happens inside the work horse: its output goes into the pipes, RQ's own lines stay on the worker's console."""
+"""What happens inside the work horse: its output goes into the pipes, the worker's lines stay on its console."""
 
 from __future__ import annotations
 
@@ -15,15 +15,29 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 import rq
 
+import tailer
 from worker.capture import Capture
 from worker.console import write_all
 
-RQ_LOGGERS = ("rq", "rq.worker", "rq.job", "rq.queue", "rq.registry", "rq.scheduler")
-_RQ_CODE = str(Path(rq.__file__).parent) + os.sep
-_OWN_CODE = str(Path(__file__).parent) + os.sep
+WORKERS_LOGGERS = (
+    "rq",
+    "rq.job",
+    "rq.queue",
+    "rq.registry",
+    "rq.scheduler",
+    "rq.utils",
+    "rq.webhook",
+    "rq.worker",
+    "tailer.store",
+    "tailer.worker",
+)
+"""Loggers whose records are for the worker's console, if it is RQ's code or ours that makes them."""
+_CALLERS_CODE = tuple(str(Path(file).parent) + os.sep for file in (rq.__file__, __file__))
+_WORKERS_CODE = (*_CALLERS_CODE, str(Path(tailer.__file__).parent) + os.sep)
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 ORPHANED = signal.SIGURG
@@ -44,20 +58,21 @@ class Redirection:
         os.dup2(capture.stderr, 2)
         self._buffered = _line_buffer()
         self._filter = ConsoleFilter(self.stdout, self.stderr)
-        for name in RQ_LOGGERS:
+        for name in WORKERS_LOGGERS:
             logging.getLogger(name).addFilter(self._filter)
 
     def restore(self) -> None:
         """Put everything back as it was."""
         flush()
-        for name in RQ_LOGGERS:
+        for name in WORKERS_LOGGERS:
             logging.getLogger(name).removeFilter(self._filter)
         os.dup2(self.stdout, 1)
         os.dup2(self.stderr, 2)
         os.close(self.stdout)
         os.close(self.stderr)
-        if self._buffered:
-            self._buffered.reconfigure(line_buffering=False)
+        for stream in self._buffered:
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(line_buffering=False)
 
 
 def _keep(fd: int) -> int:
@@ -70,22 +85,29 @@ def _keep(fd: int) -> int:
     return copy
 
 
-def _line_buffer() -> io.TextIOWrapper | None:
-    """Have ``print`` write whole lines at once; returns ``sys.stdout`` if that changed it.
+def _line_buffer() -> list[io.TextIOWrapper]:
+    """Have ``print`` write whole lines at once; returns the files for which that is a change.
 
     On a pipe Python would keep them in a buffer, and lose it when the horse is killed.
     """
-    out = sys.stdout
-    if isinstance(out, io.TextIOWrapper) and not out.line_buffering:
-        with contextlib.suppress(OSError, ValueError):
-            out.reconfigure(line_buffering=True)
-            return out
-    return None
+    changed = []
+    for stream in _streams():
+        if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering:
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(line_buffering=True)
+                changed.append(stream)
+    return changed
+
+
+def _streams() -> list[TextIO]:
+    """Python's standard streams, and what somebody may have put in their place."""
+    names = ("stdout", "stderr", "__stdout__", "__stderr__")
+    return [stream for name in names if (stream := getattr(sys, name, None)) is not None]
 
 
 def flush() -> None:
     """Write out what Python and C keep in their buffers; RQ leaves the horse by ``os._exit``, which would lose it."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in _streams():
         with contextlib.suppress(Exception):  # A job may close them, or put anything in their place.
             stream.flush()
     _LIBC.fflush(None)
@@ -97,15 +119,15 @@ def children_unbuffered() -> None:
 
 
 class ConsoleFilter(logging.Filter):
-    """Sends records that RQ's own code makes to the console, and lets all others go their way into the job's log."""
+    """Sends records of RQ's code and ours to the console, and lets all others go their way into the job's log."""
 
     def __init__(self, stdout: int, stderr: int) -> None:
         super().__init__()
         self._fds = {1: stdout, 2: stderr}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Emit RQ's records here; anything else passes."""
-        if not record.pathname.startswith(_RQ_CODE):
+        """Emit the worker's records here; anything else passes."""
+        if not record.pathname.startswith(_WORKERS_CODE):
             return True
         for handler in _handlers(logging.getLogger(record.name)):
             if record.levelno < handler.level:
@@ -142,13 +164,21 @@ def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
 
 
 def print_traceback(kind: type[BaseException], value: BaseException, tb: TracebackType | None) -> None:
-    """Write the job's traceback to fd 2, without the frames of RQ that called the job."""
-    while tb and tb.tb_frame.f_code.co_filename.startswith((_RQ_CODE, _OWN_CODE)):
-        tb = tb.tb_next
-    text = "".join(traceback.format_exception(kind, value, tb))
+    """Write the job's traceback to fd 2, without the frames of RQ that called the job or its callback."""
+    report = traceback.TracebackException(kind, value, tb)
+    _leave_rq_out(report)
+    text = "".join(report.format())
     flush()
     with contextlib.suppress(OSError):
         write_all(2, text.encode(errors="backslashreplace"))
+
+
+def _leave_rq_out(report: traceback.TracebackException) -> None:
+    while report.stack and report.stack[0].filename.startswith(_CALLERS_CODE):
+        del report.stack[0]
+    for other in (report.__cause__, report.__context__):
+        if other:
+            _leave_rq_out(other)
 
 
 def when_orphaned(parent: int, take_over: Callable[[], None]) -> None:
@@ -158,10 +188,12 @@ def when_orphaned(parent: int, take_over: Callable[[], None]) -> None:
     process as it does under plain RQ. Elsewhere a thread looks every half second.
     """
     if sys.platform == "linux":
-        # The signal comes twice when the process has been re-parented twice; only the first one counts.
+        # The signal comes when the worker's main thread has gone, and again with each thread that follows it. Until
+        # the last one has, the pump may still be reading.
         def handler(_number: int, _frame: object) -> None:
-            signal.signal(ORPHANED, signal.SIG_IGN)
-            take_over()
+            if os.getppid() != parent:
+                signal.signal(ORPHANED, signal.SIG_IGN)
+                take_over()
 
         signal.signal(ORPHANED, handler)
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(ORPHANED), 0, 0, 0)

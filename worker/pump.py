@@ -9,7 +9,7 @@ import select
 import threading
 from collections.abc import Callable, Sequence
 
-from worker.capture import PIPE_SIZE, Report, Source, waiting
+from worker.capture import PIECE, Report, Source, waiting
 
 logger = logging.getLogger("tailer.worker")
 
@@ -17,6 +17,8 @@ COALESCE_MS = 2
 """Pause after a read that emptied the pipe: the next read then takes many lines instead of one."""
 PTY_BUFFERED = 1 << 20
 """More than a pseudo terminal can hold: the most that is read from one after its job has gone."""
+PTY_READ = 2048
+"""A read of a pseudo terminal gives 4 KiB at most: behind so much there may be more, and a pause stalls the job."""
 
 Take = Callable[[str, bytes], None]
 
@@ -34,14 +36,9 @@ class Pump(threading.Thread):
         self._takers = list(takers)
         self._report = report
         self._stop_read, self._stop_write = os.pipe()
-        self.left_over: list[Source] = []
 
     def finish(self) -> None:
-        """Take what is in the pipes now, all of it, and stop. To be called when the horse is gone.
-
-        Afterwards ``left_over`` are the sources that another process, such as a daemon that the job started, still
-        writes to; the others are at their end.
-        """
+        """Take what is in the pipes now, all of it, and stop. To be called when the horse is gone."""
         os.write(self._stop_write, b"!")
         self.join()
         os.close(self._stop_read)
@@ -70,12 +67,12 @@ class Pump(threading.Thread):
                 break
             emptied = True
             for fd in [fd for fd in self._sources if fd in ready]:
-                data = _read(fd, PIPE_SIZE)
+                data = self._read(self._sources[fd], PIECE)
                 if data is None:
                     poller.unregister(fd)
                     ended.add(fd)
                     continue
-                emptied &= len(data) < PIPE_SIZE
+                emptied &= len(data) < (PIECE if os.get_blocking(fd) else PTY_READ)
                 self._hand_out(self._sources[fd].stream, data)
             if emptied:
                 stop.poll(COALESCE_MS)
@@ -88,19 +85,24 @@ class Pump(threading.Thread):
                 continue
             left = waiting(source) if os.get_blocking(source.fd) else PTY_BUFFERED
             while left > 0:
-                data = _read(source.fd, left)
+                data = self._read(source, left)
                 if not data:
                     break
                 left -= len(data)
                 self._hand_out(source.stream, data)
-            if not _hung_up(source.fd):
-                self.left_over.append(source)
+
+    def _read(self, source: Source, size: int) -> bytes | None:
+        """Return what is there, and count it; ``b""`` if there is nothing just now, ``None`` at the end."""
+        if os.get_blocking(source.fd) and (there := waiting(source)):
+            return self._report.drain(source, min(there, size))
+        # Nothing is there, or it is a pseudo terminal, which does not say how much.
+        data = _read(source.fd, size)
+        self._report.count(data or b"")
+        return data
 
     def _hand_out(self, stream: str, data: bytes) -> None:
         if not data:
             return
-        drained, lines = self._report.drained
-        self._report.drained = drained + len(data), lines + data.count(b"\n")
         for take in list(self._takers):
             try:
                 take(stream, data)
@@ -122,9 +124,10 @@ def _read(fd: int, size: int) -> bytes | None:
         return None
 
 
-def _hung_up(fd: int) -> bool:
+def hung_up(source: Source) -> bool:
+    """Return whether no process can write to ``source`` any more."""
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
+    poller.register(source.fd, select.POLLIN)
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))
 
 

@@ -17,7 +17,7 @@ from tailer.settings import Settings
 from tailer.store import LogStore, connect, now_ms
 from worker.capture import Capture
 from worker.console import Console
-from worker.pump import Pump, forward_rest
+from worker.pump import Pump, forward_rest, hung_up
 from worker.ship import Shipper
 
 logger = logging.getLogger("tailer.worker")
@@ -77,6 +77,9 @@ class Recorder:
         takers = [self._shipper.take, console.write] if console else [self._shipper.take]
         self._pump = Pump(capture.sources, takers, capture.report)
         self._shipper.start()
+        if taking_over and (rescued := capture.report.rescue()):
+            for take in takers:
+                take(*rescued)
         self._pump.start()
 
     def finish(self, end: End) -> None:
@@ -89,15 +92,20 @@ class Recorder:
             self._console.flush(0.2)
         if not self._shipper.finish(end, PATIENCE_S):
             _keep_trying(self._shipper)
-        left = self._pump.left_over
-        forward_rest(left, self._console.write if self._console else None)
-        kept = {source.fd for source in left}
-        self._capture.sources = tuple(source for source in self._capture.sources if source.fd not in kept)
-        self._capture.close()
+        let_go(self._capture, self._console)
 
-    def wait(self, timeout: float) -> None:
-        """Wait for what ``finish`` left in the background, at most ``timeout`` seconds."""
+    def wait(self, timeout: float) -> bool:
+        """Wait for what ``finish`` left in the background, at most ``timeout`` seconds; returns whether it is done."""
         self._shipper.join(timeout)
+        return not self._shipper.is_alive()
+
+
+def let_go(capture: Capture, console: Console | None) -> None:
+    """Close the pipes of a job that has ended, but for those that a daemon of it still writes to."""
+    left = [source for source in capture.sources if not hung_up(source)]
+    capture.sources = tuple(source for source in capture.sources if source not in left)
+    capture.close()
+    forward_rest(left, console.write if console else None)
 
 
 def record(

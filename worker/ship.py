@@ -60,9 +60,10 @@ class Shipper(threading.Thread):
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._hole: Hole | None = None
         self._end: End | None = None
-        self._abandoned = self._dead = False
+        self._abandoned = self._dead = self._astray = False
         self._attempt = 0
-        self._dropped = 0
+        self._missing: list[tuple[int, int]] = []
+        self._last_taken = 0
         self._last_sent = self._last_alive = 0
         self._outage_since: float | None = None
         self._backoff = BACKOFF_S[0]
@@ -75,7 +76,8 @@ class Shipper(threading.Thread):
             if self._dead:
                 return
             quiet, had_line = not self._cutter.size, self._cutter.whole_line
-            self._cutter.feed(stream, data, now_ms())
+            self._last_taken = now_ms()
+            self._cutter.feed(stream, data, self._last_taken)
             # Only what changes the moment at which something is due wakes the thread.
             if quiet or self._cutter.whole_line != had_line or self._cutter.size >= MAX_CHUNK:
                 self._changed.notify()
@@ -122,6 +124,8 @@ class Shipper(threading.Thread):
         try:
             if not self._attempt:
                 self._open()
+            elif self._astray:
+                self._rewind()
             self._wait_until_due()
             if self._backlog:
                 self._send()
@@ -137,7 +141,7 @@ class Shipper(threading.Thread):
             self._back_off(error)
         except AttemptMissing:
             logger.warning("job %s: Redis has lost its log; sending what is still held", self._job_id)
-            self._rewind()
+            self._astray = True
         except LogClosed:
             logger.error("job %s: somebody else ended its log", self._job_id)  # noqa: TRY400 (no traceback: it is no bug of ours)
             self._abandoned = True
@@ -178,7 +182,9 @@ class Shipper(threading.Thread):
     def _cut(self, *, partial: bool) -> None:
         """Move what is held into the backlog, or into a hole if there is no room. The caller has the lock."""
         for chunk in self._cutter.cut(partial=partial):
-            if self._backlog.has_room(chunk.length) and self._close_hole():
+            # A hole that grows goes on until there is room for any chunk: small ones would tear it into many.
+            needed = MAX_CHUNK if self._hole else chunk.length
+            if self._backlog.has_room(needed) and self._close_hole():
                 item = Item(
                     chunk.offset,
                     chunk.end,
@@ -191,13 +197,14 @@ class Shipper(threading.Thread):
             self._drop(chunk)
 
     def _drop(self, chunk: Chunk) -> None:
-        self._dropped += chunk.length
         if self._hole is None:
+            self._missing.append((chunk.offset, chunk.end))
             logger.error("job %s: Redis is away and all buffers are full; output is dropped from now on", self._job_id)
             cause = "Redis was unreachable and the worker's buffers were full"
             self._hole = Hole(chunk.time, chunk.offset, chunk.line, chunk.lines, chunk.midline, chunk.length, cause)
         else:
             hole = self._hole
+            self._missing[-1] = hole.offset, chunk.end
             self._hole = replace(hole, length=hole.length + chunk.length, lines=hole.lines + chunk.lines)
 
     def _close_hole(self) -> bool:
@@ -227,16 +234,23 @@ class Shipper(threading.Thread):
     def _rewind(self) -> None:
         """Find out where the store's log ends, and go on from there."""
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
+        self._astray = False
         with self._changed:
             # The hole that is still growing lies behind everything that the backlog has ever held.
             end = (self._hole.offset, self._hole.line - 1) if self._hole else (self._cutter.offset, self._cutter.lines)
             lost = self._backlog.rewind(cursor.offset, lines, end, now_ms(), self._lost_cause)
+            if lost:
+                # Holes that were lost too are parts of this one.
+                first, last = cursor.offset, cursor.offset + lost
+                kept = [(start, stop) for start, stop in self._missing if not first <= start < last]
+                self._missing = [(first, last), *kept]
         if lost:
-            self._dropped += lost
             logger.warning("job %s: %d bytes of its log are lost: %s", self._job_id, lost, self._lost_cause)
 
     def _write_end(self, end: End) -> bool:
         cutter = self._cutter
+        # The worker's clock said when the job ended; its last words were drained after that.
+        ended_at = max(end.ended_at, self._last_taken / 1000)
         stored = self._store.end(
             self._job_id,
             replace(
@@ -244,8 +258,9 @@ class Shipper(threading.Thread):
                 attempt=self._attempt,
                 bytes=cutter.offset,
                 lines=cutter.lines,
-                dropped=self._dropped,
+                dropped=sum(last - first for first, last in self._missing),
                 sha256=cutter.sha256 if self._saw_all else None,
+                ended_at=ended_at,
             ),
         )
         if stored == cutter.offset:

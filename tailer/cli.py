@@ -1,0 +1,246 @@
+"""The command line: `tailer follow|jobs|run|up|demo|doctor`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from typing import Any
+
+import click
+from rq import Queue
+from rq.cli.helpers import parse_function_args
+from rq.exceptions import TimeoutFormatError
+from rq.utils import parse_timeout
+
+from tailer.client import RemoteLog, Web
+from tailer.demo import demo as run_demo
+from tailer.direct import DirectLog
+from tailer.doctor import FAIL, examine
+from tailer.errors import ExitCode, TailerError
+from tailer.hub import Hub
+from tailer.listing import ListQuery, page
+from tailer.query import LogQuery
+from tailer.settings import Settings, web_url
+from tailer.stack import up as run_up
+from tailer.store import connect, redis_errors
+from tailer.terminal import Screen, exit_code, jobs_table, printable
+from tailer.workers import live_workers
+
+PATIENCE_S = 300.0
+DEFAULT_PORT = 8000
+
+
+class Commands(click.Group):
+    """A group whose commands end with one line and an exit code, never with a traceback, where an error is known."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TailerError as error:
+            click.echo(f"tailer: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(ExitCode.SIGNALLED + signal.SIGINT)
+        except BrokenPipeError:
+            # Nobody reads on. Python would complain when it flushes stdout on its way out.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            sys.exit(ExitCode.SIGNALLED + signal.SIGPIPE)
+
+
+def _url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        return web_url(value) if value else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _examples(*lines: str) -> str:
+    """Return the end of a help text; click must not fill its lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+url_option = click.option(
+    "--url", callback=_url, metavar="URL", help="Ask this web side of Tailer (TAILER_URL); without one, Redis."
+)
+queue_option = click.option("-q", "--queue", metavar="QUEUE")
+
+
+@click.group(
+    cls=Commands,
+    epilog=_examples("tailer demo", "tailer follow 5f0c1a", "tailer COMMAND --help"),
+)
+@click.version_option(package_name="rq-tailer")
+def main() -> None:
+    """See what RQ jobs print, while they print it.
+
+    Settings come from the environment: REDIS_URL, TAILER_REDIS_URL, TAILER_URL and others.
+
+    Exit codes: 0 the job finished, 1 it failed, 2 wrong usage or no connection, 3 it was stopped or canceled,
+    128 + N it was killed by signal N.
+    """
+    # What matters reaches the user as a line of ours; the rest of the log is for servers.
+    logging.basicConfig(level=logging.ERROR, format="tailer: %(message)s")
+
+
+@main.command(
+    epilog=_examples(
+        "tailer follow 5f0c1a",
+        "tailer follow 5f0c1a --tail 20 --timestamps",
+        "tailer follow 5f0c1a --no-follow --stderr 2>&1 | less -R",
+        "tailer follow 5f0c1a --url https://logs.example.org",
+    )
+)
+@click.argument("job_id", metavar="JOB")
+@click.option("--no-follow", is_flag=True, help="Print what is there now, and leave.")
+@click.option("-n", "--tail", metavar="N", help="Begin with the last N lines; all: with the first.")
+@click.option("--since", metavar="TIME", help="Begin at a time: 2026-11-23T09:30:00Z, unix seconds, or 10m ago.")
+@click.option("--until", metavar="TIME", help="End at a time.")
+@click.option("--offset", metavar="CURSOR", help="Begin at a cursor, ATTEMPT:OFFSET.")
+@click.option("--attempt", metavar="N", help="That attempt only.")
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with the time at which it was read (UTC).")
+@click.option("--stdout", is_flag=True, help="Standard output only.")
+@click.option("--stderr", is_flag=True, help="Standard error only.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=PATIENCE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up after so long without a connection.",
+)
+@url_option
+def follow(job_id: str, *, no_follow: bool, patience: float, url: str | None, **options: str | bool | None) -> None:
+    """Print a job's output as it comes, until the job is over.
+
+    The job's bytes go to stdout as they are. What Tailer has to say goes to stderr: how the job ended if it did not
+    finish well, and where bytes are missing. Survives restarts of the web side, and of Redis, without losing or
+    repeating a byte.
+    """
+    given = {name: "1" if value is True else str(value) for name, value in options.items() if value}
+    query = LogQuery.parse({**given, "follow": "0" if no_follow else "1"})
+    settings = Settings.from_env()
+    _follow(settings, url or settings.url, job_id, query, patience)
+
+
+def _follow(settings: Settings, url: str | None, job_id: str, query: LogQuery, patience: float = PATIENCE_S) -> None:
+    """Show the log, and leave with the job's outcome."""
+    screen = Screen(query.options)
+    log: RemoteLog | DirectLog
+    if url:
+        log = RemoteLog(Web(url), job_id, query, patience=patience, notice=screen.tell)
+    else:
+        log = DirectLog(Hub.open(settings), job_id, query, patience=patience, notice=screen.tell)
+    sys.exit(exit_code(screen.show(log.events())))
+
+
+@main.command(
+    epilog=_examples(
+        "tailer jobs",
+        "tailer jobs --status failed --limit 10",
+        "tailer jobs --queue mail --json | jq -r '.jobs[].job_id'",
+    )
+)
+@queue_option
+@click.option("-s", "--status", metavar="STATUS", help="RQ's status, or how the job ended: failed, killed, lost, ...")
+@click.option("-n", "--limit", metavar="N", default="50", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print what GET /jobs answers.")
+@url_option
+def jobs(queue: str | None, status: str | None, limit: str, *, as_json: bool, url: str | None) -> None:
+    """List jobs: those that wait in a queue first, then those with a log, newest first."""
+    named = {"queue": queue, "status": status, "limit": limit}
+    given = {name: value for name, value in named.items() if value}
+    query = ListQuery.parse(given)
+    settings = Settings.from_env()
+    if where := url or settings.url:
+        found = Web(where).get("/jobs", given)
+    else:
+        hub = Hub.open(settings)
+        found = page(hub.store, hub.jobs, query)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(jobs_table(found["jobs"]), nl=False)
+
+
+@main.command(
+    # What comes behind the function is the function's.
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+    epilog=_examples(
+        "tailer run mymodule.nightly_import 2026-11-23",
+        "tailer run --queue mail --timeout 10m mymodule.send to=ann 'retries:=3'",
+    ),
+)
+@queue_option
+@click.option("--timeout", metavar="SECONDS", help="RQ's job timeout: 180, 10m, 1h; -1 for none.")
+@click.argument("function", metavar="MODULE.FUNCTION")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def run(queue: str | None, timeout: str | None, function: str, arguments: tuple[str, ...]) -> None:
+    """Enqueue a job, follow it, and leave with its outcome.
+
+    Arguments are written as for `rq enqueue`: text, :JSON, %PYTHON for literals; name=text, name:=JSON, name%=PYTHON
+    for keywords; @FILE instead of a value reads it from a file.
+    """
+    if not re.fullmatch(r"\w+(\.\w+)+", function):
+        raise click.BadParameter("use MODULE.FUNCTION", param_hint="MODULE.FUNCTION")
+    positional, named = parse_function_args(arguments)  # type: ignore[no-untyped-call]
+    try:
+        seconds = parse_timeout(timeout)
+    except TimeoutFormatError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    settings = Settings.from_env()
+    query = LogQuery.parse({})
+    connection = connect(settings.rq_url)
+    with redis_errors():
+        target = Queue(queue or "default", connection=connection)
+        job = target.enqueue_call(function, positional, named, timeout=seconds)
+    screen = Screen(query.options)
+    screen.tell(f"job {job.id} in queue {target.name}")
+    listening = [worker for worker in live_workers(connection) if target.name in worker.queues]
+    if not listening:
+        screen.tell(f"no worker listens to it: start one with `python -m worker {target.name}`")
+    elif not any(worker.capture for worker in listening):
+        screen.tell("none of its workers captures output: start them with `rq worker -w worker.Worker`")
+    _follow(settings, None, job.id, query)
+
+
+@main.command(epilog=_examples("tailer up", "tailer up --port 8080 --workers 4", "REDIS_URL=redis://host tailer up"))
+@click.option("-p", "--port", type=click.IntRange(1, 65_535), default=DEFAULT_PORT, show_default=True)
+@click.option("-w", "--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+def up(port: int, workers: int) -> None:
+    """Run Redis, workers and the web side in one terminal, for this machine only, until Ctrl-C.
+
+    Redis is an embedded one that keeps nothing, unless REDIS_URL names yours.
+    """
+    sys.exit(run_up(Settings.from_env(), port=port, workers=workers))
+
+
+@main.command(epilog=_examples("tailer demo", "DEMO_KEEP=1 tailer demo"))
+def demo() -> None:
+    """Show a job being followed: half a minute, on free ports, leaving nothing behind.
+
+    With DEMO_KEEP=1 all of it stays up until Ctrl-C, to be looked at.
+    """
+    sys.exit(run_demo(Settings.from_env()))
+
+
+@main.command(epilog=_examples("tailer doctor", "TAILER_URL=https://logs.example.org tailer doctor"))
+def doctor() -> None:
+    """Look at settings, Redis, workers and the web side, and say what to do where something is wrong.
+
+    Leaves with 2 if something must be repaired, else with 0.
+    """
+    failed = False
+    for finding in examine():
+        click.echo(f"{finding.level:<4}  {finding.subject}: {printable(finding.text, widest=400)}")
+        failed = failed or finding.level == FAIL
+    sys.exit(ExitCode.TROUBLE if failed else ExitCode.FINISHED)
+
+
+if __name__ == "__main__":
+    main(prog_name="tailer")

@@ -1,0 +1,47 @@
+"""RQ's workers, as their hashes in Redis tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from rq.defaults import RQ_KEY_PREFIX
+from rq.worker_registration import REDIS_WORKER_KEYS
+
+from tailer.store import redis_errors
+
+CAPTURE_FIELD = "tailer"
+"""Field of RQ's hash of a worker in which ours write their capture mode. RQ's own workers don't have it."""
+_PREFIX = f"{RQ_KEY_PREFIX}:worker:"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """A worker that is registered and has not let its hash expire. ``capture`` is ``None`` if it does not capture."""
+
+    name: str
+    queues: tuple[str, ...]
+    capture: str | None
+
+
+def live_workers(connection: redis.Redis) -> list[WorkerState]:
+    """Return RQ's live workers by name; raises ``StoreUnavailable``.
+
+    A worker that was killed outright stays in the list until its hash expires, minutes later, as it does for RQ.
+    """
+    with redis_errors():
+        keys: Any = connection.smembers(REDIS_WORKER_KEYS)
+        with connection.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(key)
+            hashes = pipe.execute()
+    found = [_state(key, values) for key, values in zip(keys, hashes, strict=True) if values and b"death" not in values]
+    return sorted(found, key=lambda worker: worker.name)
+
+
+def _state(key: bytes, values: Mapping[bytes, bytes]) -> WorkerState:
+    text = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in values.items()}
+    queues = tuple(filter(None, text.get("queues", "").split(",")))
+    return WorkerState(key.decode(errors="replace").removeprefix(_PREFIX), queues, text.get(CAPTURE_FIELD))

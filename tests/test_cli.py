@@ -1,0 +1,233 @@
+"""The other commands: `run`, `jobs`, `doctor`, their help, and how errors are told."""
+
+import contextlib
+import json
+import subprocess
+
+import pytest
+import redis
+
+from tests.processes import free_port
+from tests.stack import BIN, ROOT, Stack, clean, worker_process
+from tests.waiting import wait_until
+
+TAILER = str(BIN / "tailer")
+COMMANDS = ("follow", "jobs", "run", "up", "demo", "doctor")
+
+
+def tailer(*arguments, timeout=30, **env):
+    """Run `tailer` to its end, with these environment variables and none else of Tailer's."""
+    argv = clean(["env", *(f"{name}={value}" for name, value in env.items()), TAILER, *arguments])
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_ends_with_examples_of_it(command):
+    """Whoever asks for help sees what to type."""
+    done = tailer(command, "--help")
+    assert done.returncode == 0
+    examples = done.stdout.partition("Examples:\n")[2].splitlines()
+    assert examples
+    assert all(f"tailer {command}" in line for line in examples)
+
+
+def test_the_commands_are_those_that_are_documented():
+    """`tailer --help` lists each command, and the exit codes."""
+    done = tailer("--help")
+    listed = done.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == sorted(COMMANDS)
+    assert "128 + N" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "words"),
+    [
+        (["follow"], {}, "Missing argument 'JOB'"),
+        (["follow", "x", "--url", "ftp://host"], {}, "use http://HOST:PORT or https://HOST"),
+        (
+            ["follow", "x"],
+            {"TAILER_URL": "localhost:8000"},
+            "tailer: TAILER_URL='localhost:8000' cannot be used: use http",
+        ),
+        (["follow", "x"], {"REDIS_URL": "http://host"}, "tailer: REDIS_URL='http://…' cannot be used: use redis://"),
+        (["jobs", "--limit", "0"], {}, "tailer: limit='0' cannot be used: use a whole number from 1"),
+        (["jobs", "--status", "asleep"], {}, "tailer: status='asleep' cannot be used: use one of"),
+        (["run", "function"], {}, "use MODULE.FUNCTION"),
+        (["run", "a.b", ":{"], {}, "Unable to parse"),
+        (["run", "--timeout", "soon", "a.b"], {}, "Timeout must be"),
+        (["up", "--port", "0"], {}, "0 is not in the range"),
+        (["demo"], {"DEMO_KEEP": "maybe"}, "tailer: DEMO_KEEP='maybe' cannot be used: use 1 or 0"),
+        (["doctor", "now"], {}, "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage_leaves_with_2_and_says_what_is_right(arguments, env, words):
+    """What cannot be done is told on stderr, by name and with what is allowed; there is never a traceback."""
+    done = tailer(*arguments, **env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+# run
+
+
+def test_run_leaves_with_the_outcome_of_its_job(stack):
+    """The job's output on stdout, its id on stderr, and its end as the exit code."""
+    queue = stack.queue()
+    with stack.worker(queue):
+        for function, code, output in (
+            ("tests.jobs.hello", 0, "hello\n"),
+            ("tests.jobs.kill_itself", 137, "last words"),
+            ("no.such_function", 1, ""),
+        ):
+            done = tailer("run", "--queue", queue.name, function, REDIS_URL=stack.url)
+            job_id = done.stderr.split()[2]
+            assert (done.returncode, done.stderr.splitlines()[0]) == (
+                code,
+                f"[tailer] job {job_id} in queue {queue.name}",
+            )
+            assert done.stdout.startswith(output)
+            assert stack.log(job_id).end.outcome == {0: "finished", 137: "killed", 1: "failed"}[code]
+
+
+def test_run_takes_arguments_as_rq_enqueue_does(stack):
+    """Text, JSON, Python literals, keywords and options of the function's own reach the job as they are meant."""
+    queue = stack.queue()
+    with stack.worker(queue):
+        arguments = ["plain", ":[1, 2]", "%(3,)", "name=text", "number:=4", "--timeout", "-v"]
+        done = tailer(
+            "run", "-q", queue.name, "--timeout", "1m", "tests.cli_jobs.show", *arguments, REDIS_URL=stack.url
+        )
+        assert done.returncode == 0
+        expected = (("plain", [1, 2], (3,), "--timeout", "-v"), [("name", "text"), ("number", 4)])
+        assert done.stdout == f"{expected[0]} {expected[1]}\n"
+        job_id = done.stderr.split()[2]
+        assert stack.connection.hget(f"rq:job:{job_id}", "timeout") == b"60"
+
+
+def test_run_says_when_nobody_will_run_it_or_nobody_captures(server):
+    """A queue without a worker, and one whose workers are RQ's own, are told at once."""
+    alone = clean(["env", f"REDIS_URL={server.url}", TAILER, "run", "--queue", "q", "tests.jobs.hello"])
+    with subprocess.Popen(alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert " in queue q\n" in waiting.stderr.readline()
+        assert "no worker listens to it: start one with `python -m worker q`" in waiting.stderr.readline()
+        with worker_process(server.url, "q"):
+            assert waiting.communicate(timeout=30) == ("hello\n", "")
+            assert waiting.returncode == 0
+    with worker_process(server.url, "plain", worker_class="rq.Worker", ready=True):
+        done = tailer("run", "--queue", "plain", "tests.jobs.hello", REDIS_URL=server.url)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "none of its workers captures output" in done.stderr
+    assert "[tailer] finished: no output was captured" in done.stderr
+
+
+# jobs
+
+
+@pytest.mark.parametrize("mode", ["web", "redis"])
+def test_jobs_lists_what_waits_and_what_has_run(stack, mode):
+    """A line for each job, waiting ones first with their place, with the figures of its log and how it ended."""
+    queue = stack.queue()
+    ended = [queue.enqueue("tests.jobs.hello"), queue.enqueue("tests.jobs.fail")]
+    stack.work(queue)
+    waiting = [
+        queue.enqueue("tests.jobs.hello", description="\x1b[2J first\nin line " + "x" * 200),
+        queue.enqueue("tests.jobs.hello"),
+    ]
+    place = {"TAILER_URL": stack.web} if mode == "web" else {"REDIS_URL": stack.url}
+    done = tailer("jobs", "--queue", queue.name, **place)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    rows = [line.split(maxsplit=7) for line in lines]
+    assert head.split() == ["JOB", "STATUS", "AGE", "LINES", "BYTES", "OUTCOME", "DESCRIPTION"]
+    assert [row[0] for row in rows] == [job.id for job in [*waiting, *reversed(ended)]]
+    assert [row[1:3] for row in rows[:2]] == [["queued", "(1)"], ["queued", "(2)"]]
+    assert rows[0][3].endswith("s")
+    assert rows[0][7].startswith("\ufffd[2J first in line xxx")
+    assert len(rows[0][7]) == 60
+    failed, finished = lines[2].split(), lines[3].split()
+    assert (failed[1], failed[5], failed[6]) == ("failed", "failed", "tests.jobs.fail()")
+    assert (finished[1], finished[3], finished[4], finished[5]) == ("finished", "1", "6", "finished")
+
+    one = tailer("jobs", "--queue", queue.name, "--status", "failed", "--limit", "1", "--json", **place)
+    assert [job["job_id"] for job in json.loads(one.stdout)["jobs"]] == [ended[1].id]
+
+
+def test_jobs_of_an_empty_redis_is_a_line_of_headings(server):
+    """No job is no error."""
+    done = tailer("jobs", REDIS_URL=server.url)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+
+
+# doctor
+
+
+def findings(done):
+    """The report as (level, subject, text)."""
+    return [(line[:4].strip(), *line[6:].split(": ", 1)) for line in done.stdout.splitlines()]
+
+
+def test_doctor_finds_a_good_set_up_good(server):
+    """Where all is well every line says ok, and the exit code is 0."""
+    with Stack.on(server.url) as stack:
+        queue = stack.queue()
+        with stack.worker(queue, ready=True):
+            job = queue.enqueue("tests.jobs.hello")
+            stack.log(job.id)
+            wait_until(lambda: stack.status(job) == "finished")
+            done = tailer("doctor", REDIS_URL=stack.url, TAILER_URL=stack.web)
+    found = findings(done)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {level for level, *_ in found} == {"ok"}, done.stdout
+    told = done.stdout
+    for words in (
+        "Valkey 9",
+        "policy noeviction",
+        "ms a round trip",
+        f"on {queue.name}: captures (separate)",
+        "streams",
+    ):
+        assert words in told
+
+
+def test_doctor_names_what_is_wrong_and_what_to_do(server):
+    """An evicting Redis, workers that do not capture and none at all are warned of; that is no failure."""
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    done = tailer("doctor", REDIS_URL=server.url)
+    warnings = [text for level, _, text in findings(done) if level == "warn"]
+    assert done.returncode == 0
+    assert any("allkeys-lru" in text and "use noeviction" in text for text in warnings)
+    assert any("none is alive" in text and "python -m worker" in text for text in warnings)
+    with contextlib.ExitStack() as held:
+        for name, worker_class in (("plain", "rq.Worker"), ("ours", "worker.Worker")):
+            held.enter_context(worker_process(server.url, "-n", name, "mail", worker_class=worker_class, ready=True))
+        done = tailer("doctor", REDIS_URL=server.url)
+    workers = {text.split()[0]: (level, text) for level, subject, text in findings(done) if subject == "workers"}
+    assert workers["ours"] == ("ok", "ours on mail: captures (separate)")
+    assert workers["plain"][0] == "warn"
+    assert "rq worker -w worker.Worker" in workers["plain"][1]
+
+
+def test_doctor_fails_where_nothing_can_work(server):
+    """A bad setting, no Redis, no web side: fail, exit code 2, and one line for each that says what to do."""
+    nowhere = f"127.0.0.1:{free_port()}"
+    for env, subject, words in (
+        ({"TAILER_TTL": "1"}, "settings", "TAILER_TTL='1'"),
+        ({"REDIS_URL": f"redis://{nowhere}"}, "Redis", "set REDIS_URL"),
+        ({"REDIS_URL": server.url, "TAILER_REDIS_URL": f"redis://{nowhere}"}, "Redis (logs)", "refused"),
+        ({"REDIS_URL": server.url, "TAILER_URL": f"http://{nowhere}"}, "web side", "TAILER_URL is right"),
+    ):
+        done = tailer("doctor", **env)
+        failed = [(subject, text) for level, subject, text in findings(done) if level == "fail"]
+        assert (done.returncode, done.stderr) == (2, "")
+        assert [subject for subject, _ in failed] == [subject]
+        assert words in failed[0][1]
+
+
+def test_doctor_takes_another_web_server_for_what_it_is(server):
+    """Something else that answers at TAILER_URL is not taken for Tailer."""
+    with Stack.on(server.url) as stack:
+        done = tailer("doctor", REDIS_URL=server.url, TAILER_URL=f"{stack.web}/elsewhere")
+    assert done.returncode == 2
+    assert ("fail", "web side") in [found[:2] for found in findings(done)]
