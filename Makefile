@@ -16,17 +16,17 @@ install: .venv/installed ## set up .venv with Tailer and what it needs
 demo: install ## run Redis, a worker and the web side, with jobs to look at
 	$(BIN)/tailer demo
 
-check: .venv/installed-dev ## lint, formatting and types
+check: .venv/installed ## lint, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-test: .venv/installed-dev ## the whole check: as CI does it
+test: .venv/installed ## the whole check: as CI does it
 	scripts/system-packages
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 tests
 
-bench: .venv/installed-dev ## measure throughput and latency on this machine
+bench: .venv/installed ## measure throughput and latency on this machine
 	$(BIN)/python -m bench
 
 lock: ## lock the newest versions that pyproject.toml allows
@@ -48,12 +48,8 @@ COMPILE = .venv/lock/bin/uv pip compile pyproject.toml --quiet --upgrade --unive
 		{ echo "Tailer needs Python 3.11 or newer; name one: make PYTHON=python3.12 install" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# --no-deps: the lock has named them all.
-.venv/installed: pyproject.toml requirements.txt | .venv/bin/python
-	$(PIP) install --require-hashes -r requirements.txt
-	$(PIP) install --no-deps -e .
-	@touch $@
-
-.venv/installed-dev: .venv/installed requirements-dev.txt
+# One lock for people, tests and demo alike; requirements.txt is for deploys. --no-deps: the lock has named them all.
+.venv/installed: pyproject.toml requirements-dev.txt | .venv/bin/python
 	$(PIP) install --require-hashes -r requirements-dev.txt
+	$(PIP) install --no-deps -e .
 	@touch $@

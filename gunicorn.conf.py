@@ -30,8 +30,5 @@ graceful_timeout = 5
 # Nothing here is steered through gunicorn's control socket, and two instances of one user would share its path.
 control_socket_disable = True
 
-# All gunicorns of a user share its path by default: ours would take it from one that is running.
-control_socket_disable = True
-
 # One line per request that lasts hours says little; `--access-logfile -` turns it on.
 accesslog = None

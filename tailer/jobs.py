@@ -75,14 +75,15 @@ class Jobs:
                 for job_id in job_ids:
                     pipe.hmget(Job.key_for(check_job_id(job_id)), _FIELDS)
                     pipe.pttl(Job.key_for(job_id))
-                answers = pipe.execute()
+                # A key that somebody else has overwritten is that job's trouble, and no other's.
+                answers = pipe.execute(raise_on_error=False)
             states = list(map(_fields, answers[::2], answers[1::2]))
             queued = [i for i, state in enumerate(states) if state.get("status") == "queued" and state["queue"]]
             with self.connection.pipeline(transaction=False) as pipe:
                 for i in queued:
                     pipe.lpos(Queue.redis_queue_namespace_prefix + states[i]["queue"], job_ids[i])
-                for i, position in zip(queued, pipe.execute(), strict=True):
-                    states[i]["position"] = None if position is None else position + 1
+                for i, position in zip(queued, pipe.execute(raise_on_error=False), strict=True):
+                    states[i]["position"] = position + 1 if isinstance(position, int) else None
         return [JobState(job_id, **state) for job_id, state in zip(job_ids, states, strict=True)]
 
     def queued(self, *, queue: str | None, limit: int) -> list[str]:
@@ -100,7 +101,9 @@ class Jobs:
         return [job_id.decode(errors="replace") for ids in found for job_id in ids][:limit]
 
 
-def _fields(values: Sequence[bytes | None], ttl: int) -> dict[str, Any]:
+def _fields(values: Sequence[bytes | None] | Exception, ttl: int) -> dict[str, Any]:
+    if isinstance(values, Exception):
+        return {}
     text = [value.decode(errors="replace") if value else None for value in values]
     status, origin, description, created, enqueued, started, ended, worker = text
     if not any(text):

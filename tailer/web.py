@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 import time
 import zlib
 from collections.abc import Generator, Iterator
@@ -17,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from tailer.errors import Forbidden, TailerError
-from tailer.follow import Final, Placed, follow, snapshot
+from tailer.follow import Beat, Final, Placed, follow, snapshot
 from tailer.formats import ENCODERS, SSE, Encoder
 from tailer.hub import Hub
 from tailer.jobs import JobState
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 HOLD_S = 1.0
 """How long a finished event stream stays open for its client to close it, which spares a needless reconnect."""
 RETRY_AFTER_S = 2
+TCP_ESTABLISHED = 1
+"""The first byte of ``struct tcp_info`` (tcp(7), ``TCP_INFO``) while both sides are there."""
 
 blueprint = Blueprint("tailer", __name__)
 """All routes. The app that it is registered with must have been given to ``init_app``."""
@@ -86,7 +89,9 @@ def log(job_id: str) -> Response:
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        body = stream(encoder, events, hold=HOLD_S if query.wait else 0)
+        body = stream(
+            encoder, events, hold=HOLD_S if query.wait else 0, connection=request.environ.get("gunicorn.socket")
+        )
         response.response = compress(body, compressor) if compressor else body
     return response
 
@@ -136,8 +141,13 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 # Bodies.
 
 
-def stream(encoder: Encoder, events: Generator[Placed], *, hold: float) -> Iterator[bytes]:
+def stream(
+    encoder: Encoder, events: Generator[Placed], *, hold: float, connection: socket.socket | None = None
+) -> Iterator[bytes]:
     """Yield a response's body. Touches no request: all it needs is passed in.
+
+    ``hold`` is for how many seconds a finished event stream stays open. ``connection`` is the client's socket, where
+    the server lends it: a client that has left is then noticed with a heartbeat, also in formats that send none.
 
     An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
     error goes on to the server, which logs it and closes the connection without the last HTTP chunk.
@@ -148,6 +158,8 @@ def stream(encoder: Encoder, events: Generator[Placed], *, hold: float) -> Itera
             for event, cursor in events:
                 if data := encoder.encode(event, cursor):
                     yield data
+                if isinstance(event, Beat) and connection and _has_left(connection):
+                    return
                 if isinstance(event, Final) and isinstance(encoder, SSE) and hold:
                     time.sleep(hold)
     except Exception as error:
@@ -155,6 +167,15 @@ def stream(encoder: Encoder, events: Generator[Placed], *, hold: float) -> Itera
             raise
         logger.exception("a stream of server-sent events ends early")
         yield encoder.error(_problem(error))
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Return whether the other side has closed a TCP connection. Known on Linux only."""
+    try:
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except (AttributeError, OSError):
+        return False
+    return state != TCP_ESTABLISHED
 
 
 class Compressor(Protocol):

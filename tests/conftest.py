@@ -10,8 +10,11 @@ from typing import TypeVar
 
 import pytest
 
+from tailer import hub
 from tailer.embedded import EmbeddedServer
+from tests.followers import Watchers
 from tests.processes import MARK, leftovers, shared
+from tests.stack import Stack
 from tests.waiting import wait_until
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -76,6 +79,23 @@ def redis7() -> Iterator[EmbeddedServer]:
     with EmbeddedServer(binary="redis-server") as stock:
         shared.add(stock.pid)
         yield stock
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A Redis and a web process shared by the tests of this process: leave them running, expect others' keys."""
+    with EmbeddedServer() as server, Stack.on(server.url) as whole:
+        shared.update(leftovers(""))
+        yield whole
+
+
+@pytest.fixture
+def watchers(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchers]:
+    """A hub on the test's own server, for followers without HTTP. Its thread ends soon after the last of them."""
+    monkeypatch.setattr(hub, "IDLE_S", 0.1)
+    held = Watchers(server.url)
+    yield held
+    held.close()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

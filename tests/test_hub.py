@@ -1,0 +1,189 @@
+"""The hub: one reader of Redis per process, however many follow; it starts, shares, forgets and ends."""
+
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+from tailer import hub as hubs
+from tailer.follow import Selection, follow
+from tailer.records import Chunk
+from tailer.store import Cursor, meta_key, wake_channel
+from tests.waiting import wait_until
+from tests.written import Written
+
+
+def calls(watchers, command):
+    """How often the server has been sent a command since `config resetstat`."""
+    return watchers.connection.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+def reads_of(watchers, count):
+    """How often Redis is asked for output while so many followers get twenty batches; none of them is behind."""
+    log = watchers.started()
+    followers = [watchers.follow(log.job_id) for _ in range(count)]
+    watchers.joined(log.job_id, count)
+    log.write(b"begin\n")
+    wait_until(lambda: all(follower.data == b"begin\n" for follower in followers))
+    watchers.connection.config_resetstat()
+    for number in range(20):
+        log.write(b"batch %d\n" % number)
+        wait_until(lambda number=number: all(follower.data.count(b"\n") == number + 2 for follower in followers))
+    made = calls(watchers, "lrange"), calls(watchers, "hgetall")
+    log.rq_job(watchers.connection, "finished")
+    log.end()
+    for follower in followers:
+        follower.done()
+    return made
+
+
+def test_one_read_of_redis_for_all_followers(watchers):
+    """Twenty batches cost the same number of reads with forty followers as with one."""
+    alone, together = reads_of(watchers, 1), reads_of(watchers, 40)
+    assert alone[0] >= 20
+    # A poll each second may come in between; each batch is a read, and another one that finds nothing more.
+    for made in (alone, together):
+        assert max(made) <= 50
+
+
+def test_silence_costs_next_to_nothing(watchers):
+    """Followers of a quiet log cost a look a second in all, not each."""
+    log = watchers.started()
+    followers = [watchers.follow(log.job_id) for _ in range(40)]
+    watchers.joined(log.job_id, 40)
+    watchers.connection.config_resetstat()
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 2.5)
+    assert calls(watchers, "lrange") == 0
+    assert calls(watchers, "hgetall") <= 4
+    log.rq_job(watchers.connection, "finished")
+    log.end()
+    for follower in followers:
+        follower.done()
+
+
+def test_a_wake_up_is_not_needed(watchers):
+    """Pub/sub may lose a message: what nobody told of is found within seconds."""
+    log = watchers.started()
+    follower = watchers.follow(log.job_id)
+    watchers.joined(log.job_id, 1)
+    other = Written(watchers.store)
+    other.write(b"untold\n")
+    with watchers.connection.pipeline() as pipe:
+        for suffix in ("", ":1"):
+            pipe.rename(meta_key(other.job_id) + suffix, meta_key(log.job_id) + suffix)
+        pipe.execute()
+    wait_until(lambda: follower.data == b"untold\n", 5)
+
+
+def test_wake_ups_of_others_are_not_read(watchers):
+    """A job that nobody follows here costs this process nothing, however much it prints."""
+    followed, other = watchers.started(), watchers.started()
+    watchers.follow(followed.job_id)
+    watchers.joined(followed.job_id, 1)
+    watchers.connection.config_resetstat()
+    for _ in range(50):
+        other.write(b"not for us\n")
+    followed.write(b"for us\n")
+    wait_until(lambda: watchers.hub._channels[followed.job_id].summary.last.bytes == 7)
+    assert calls(watchers, "lrange") <= 4
+
+
+def test_the_thread_ends_when_nobody_follows(watchers):
+    """The hub's thread starts with the first follower, ends a while after the last one, and starts again."""
+    for _ in range(2):
+        assert watchers.hub._thread is None
+        log = watchers.started()
+        follower = watchers.follow(log.job_id)
+        watchers.joined(log.job_id, 1)
+        thread = watchers.hub._thread
+        assert thread in threading.enumerate()
+        log.rq_job(watchers.connection, "finished")
+        log.end()
+        follower.done()
+        wait_until(lambda thread=thread: watchers.hub._thread is None and not thread.is_alive())
+    assert watchers.connection.pubsub_numpat() == 0
+    assert watchers.connection.pubsub_channels() == []
+
+
+def test_a_closed_generator_is_freed(watchers):
+    """A client that goes away leaves nothing behind: its follower, its channel and the subscription are gone."""
+    log = watchers.started()
+    log.write(b"line\n")
+    generator = follow(watchers.hub, Selection(job_id=log.job_id, start=Cursor()), 15.0)
+    while not isinstance(next(generator)[0], Chunk):
+        pass
+    watchers.joined(log.job_id, 1)
+    channel = weakref.ref(watchers.hub._channels[log.job_id])
+    wait_until(lambda: watchers.connection.pubsub_channels(wake_channel(log.job_id)))
+    generator.close()
+    assert watchers.hub.followers() == {}
+    wait_until(lambda: not watchers.connection.pubsub_channels(wake_channel(log.job_id)))
+    gc.collect()
+    assert channel() is None
+
+
+def test_one_of_many_leaves(watchers):
+    """The others follow on, live."""
+    log = watchers.started()
+    stay = watchers.follow(log.job_id)
+    generator = follow(watchers.hub, Selection(job_id=log.job_id, start=Cursor()), 15.0)
+    next(generator)
+    watchers.joined(log.job_id, 2)
+    generator.close()
+    assert watchers.hub.followers() == {log.job_id: 1}
+    log.write(b"live\n")
+    wait_until(lambda: stay.data == b"live\n")
+
+
+def test_the_ring_is_bounded(watchers, monkeypatch):
+    """However much a job prints, the hub keeps the newest of it, up to its limit."""
+    monkeypatch.setattr(hubs, "RING", 100_000)
+    log = watchers.started()
+    follower = watchers.follow(log.job_id)
+    watchers.joined(log.job_id, 1)
+    for number in range(50):
+        log.write(b"%d\n" % number * 5000)
+    wait_until(lambda: len(follower.data) == log.at.offset)
+    channel = watchers.hub._channels[log.job_id]
+    assert 0 < channel._ring_size <= 100_000
+    assert channel._ring_size == sum(map(hubs._size, (record for _, record in channel._ring)))
+
+
+def test_a_broken_log_does_not_hold_up_others(watchers):
+    """What the hub cannot read fails its own followers; the others get theirs as it comes."""
+    broken, sound = watchers.started(), watchers.started()
+    failing, going = watchers.follow(broken.job_id), watchers.follow(sound.job_id)
+    watchers.joined(broken.job_id, 1)
+    watchers.joined(sound.job_id, 1)
+    watchers.connection.set(f"{meta_key(broken.job_id)}:1", "not a list")
+    watchers.connection.hset(meta_key(broken.job_id), "1.end", 999)
+    watchers.connection.publish(wake_channel(broken.job_id), "1")
+    wait_until(lambda: failing.failure)
+    assert "WRONGTYPE" in str(failing.failure)
+    sound.write(b"live\n")
+    wait_until(lambda: going.data == b"live\n", 3)
+
+
+@pytest.mark.parametrize("down_s", [0.0, 1.0])
+def test_the_hub_comes_back_with_redis(server, watchers, down_s):
+    """Followers wait through a restart of Redis, and get what the rebuilt log has behind their place."""
+    log = watchers.started()
+    log.write(b"before\n")
+    follower = watchers.follow(log.job_id)
+    wait_until(lambda: follower.data == b"before\n")
+    watchers.joined(log.job_id, 1)
+    server.stop()
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began >= down_s)
+    server.start()
+    again = Written(watchers.store, log.job_id)
+    again.rq_job(watchers.connection, "started")
+    again.write(b"before\nbehind\n")
+    wait_until(lambda: follower.data == b"before\nbehind\n")
+    again.rq_job(watchers.connection, "finished")
+    again.end()
+    assert follower.done().data == b"before\nbehind\n"
+    assert not follower.holes
