@@ -67,11 +67,12 @@ class LogQuery:
                 )
         lines = _read(args, "lines", _lines)
         offset = _read(args, "offset", Cursor.parse)
-        resume = {"Last-Event-ID": args.get("lastEventId") or last_event_id or ""}
-        if resume["Last-Event-ID"]:
-            offset = _read(resume, "Last-Event-ID", _event_id)
         if lines and offset:
             raise InvalidParameter("lines", args["lines"], "not together with offset")
+        seen = args.get("lastEventId") or last_event_id or ""
+        if seen:
+            name = "lastEventId" if args.get("lastEventId") else "Last-Event-ID"
+            offset = _read({name: seen}, name, _event_id)
         follow = _read(args, "follow", switch)
         return cls(
             format=_read(args, "format", _one_of(*ENCODERS)) or preferred(accept),
@@ -83,7 +84,7 @@ class LogQuery:
             offset=offset,
             lines=lines,
             attempt=_read(args, "attempt", _positive),
-            saw_end=resume["Last-Event-ID"].endswith(END_MARK),
+            saw_end=seen.endswith(END_MARK),
         )
 
     def select(self, job_id: str, store: LogStore, summary: LogSummary | None) -> Selection:

@@ -144,8 +144,18 @@ def write_holding_the_lock(size: int) -> None:
 
 
 def start_daemon(path: str) -> None:
-    """Leave a process behind that goes on writing to this job's output, and counts its lines in a file."""
-    script = 'echo $$ > "$0.pid"; i=0; while :; do i=$((i+1)); echo from the daemon; echo $i > "$0"; sleep 0.02; done'
+    """Leave a process behind that goes on writing to this job's output, 100 kB at a time, and counts in a file."""
+    script = """
+        echo $$ >"$0.pid"
+        much=$(head -c 100000 /dev/zero | tr '\\0' d)
+        number=0
+        while :; do
+            number=$((number + 1))
+            echo "$much"
+            echo $number >"$0"
+            sleep 0.02
+        done
+    """
     subprocess.Popen(["sh", "-c", script, path], start_new_session=True)
     _wait_for(path)
     print("daemon started")

@@ -267,6 +267,13 @@ def _open_pty() -> tuple[int, int]:
     return master, slave
 
 
+def capacity(source: Source) -> int:
+    """Return how many bytes ``source`` takes before its writer has to wait; a low guess if it does not say."""
+    with contextlib.suppress(AttributeError, OSError):
+        return fcntl.fcntl(source.fd, fcntl.F_GETPIPE_SZ)
+    return 4096
+
+
 def waiting(source: Source) -> int:
     """Return how many bytes can be read from ``source`` without waiting, and are surely there (FIONREAD)."""
     answer = fcntl.ioctl(source.fd, termios.FIONREAD, b"\0\0\0\0")

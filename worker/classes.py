@@ -23,7 +23,7 @@ from worker import horse
 from worker.capture import Capture, State
 from worker.console import Console
 from worker.drain import Drain
-from worker.ending import Death, describe
+from worker.ending import Death, describe, oom_kills
 from worker.recorder import Recorder, about, let_go, log_store, record
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
                 self._capture.close()
                 self._capture = None
             raise
+        self._death.oom_kills = oom_kills()  # It takes 0.2 ms, for which the horse need not wait.
         if self._capture:
             self._capture.close_write_ends()
             self._record(job, self._capture)
@@ -242,6 +243,12 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
     Another process drains: a C extension that prints while it holds the interpreter's lock would otherwise wait
     for ever for a thread that waits for the lock.
     """
+
+    def _open_console(self) -> Console | None:
+        # Fds of its own: a daemon that a job has left may write while 1 and 2 lead into the next job's pipes.
+        if self._console is None and self._configured().console:
+            self._console_fds = horse.keep(1), horse.keep(2)
+        return super()._open_console()
 
     def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
         """Redirect this process's output while RQ runs the job."""

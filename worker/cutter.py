@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from bisect import bisect_right
 from collections import deque
+from dataclasses import dataclass
 
 from tailer.records import MAX_CHUNK, Chunk
 
 UTF8_CONTINUATION = 0b1000_0000
 """Top two bits of every byte of a character but its first (RFC 3629, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Output of one stream that came one after the other: part ``n`` at ``times[n]``, up to index ``ends[n]``."""
+
+    stream: str
+    data: bytes
+    times: list[int]
+    ends: list[int]
+
+    def time_at(self, index: int) -> int:
+        """Return when the byte at ``index`` came."""
+        return self.times[bisect_right(self.ends, index)]
 
 
 class Cutter:
@@ -42,45 +59,48 @@ class Cutter:
         self.size += len(data)
         self._parts.append((stream, now, data))
 
-    def cut(self, *, partial: bool) -> list[Chunk]:
-        """Hand out what is held. Without ``partial`` an unfinished line at the very end stays, to be finished."""
+    def cut(self, *, partial: bool, most: int = sys.maxsize) -> list[Chunk]:
+        """Hand out what is held, or about ``most`` bytes of it, which must be more than ``MAX_CHUNK``.
+
+        Without ``partial`` an unfinished line at the very end stays, to be finished.
+        """
         chunks: list[Chunk] = []
-        self.whole_line = False
-        while self._parts:
-            stream, time, data = self._joined()
-            last = not self._parts
-            stop = 0
-            while stop < len(data):
-                start, stop = stop, _cut_at(data, stop)
-                if last and stop == len(data) and not partial and not data.endswith(b"\n"):
-                    whole = data.rfind(b"\n", start, stop) + 1
-                    rest = data[max(whole, start) :]
-                    if whole > start:
-                        chunks.append(self._chunk(stream, time, data[start:whole]))
-                    self._hold(stream, time, rest)
-                    return chunks
-                chunks.append(self._chunk(stream, time, data[start:stop]))
-        self.size, self.since = 0, None
+        goal = self.offset + most
+        rest = b""
+        while self._parts and self.offset < goal and not rest:
+            run = self._joined(goal - self.offset)
+            goes_on = self._parts[0][0] == run.stream if self._parts else not partial
+            start = 0
+            while start < len(run.data):
+                stop = _cut_at(run.data, start)
+                if stop == len(run.data) and goes_on:
+                    stop = run.data.rfind(b"\n", start) + 1
+                    if stop <= start:
+                        break
+                chunks.append(self._chunk(run.stream, run.time_at(start), run.data[start:stop]))
+                start = stop
+            if rest := run.data[start:]:
+                self._parts.appendleft((run.stream, run.time_at(start), rest))
+        self.since = self._parts[0][1] if self._parts else None
+        self.whole_line = any(b"\n" in data for _, _, data in self._parts)
         return chunks
 
-    def _joined(self) -> tuple[str, int, bytes]:
-        """Take the first part and those behind it of the same stream, as one."""
+    def _joined(self, most: int) -> _Run:
+        """Take the first part and those behind it of the same stream, until there are ``most`` bytes, as one."""
         stream, time, data = self._parts.popleft()
-        if not self._parts or self._parts[0][0] != stream:
-            return stream, time, data
-        parts = [data]
-        while self._parts and self._parts[0][0] == stream:
-            parts.append(self._parts.popleft()[2])
-        return stream, time, b"".join(parts)
-
-    def _hold(self, stream: str, time: int, rest: bytes) -> None:
-        self._parts.append((stream, time, rest))
-        self.size, self.since = len(rest), time
+        parts, times, ends = [data], [time], [len(data)]
+        while self._parts and self._parts[0][0] == stream and ends[-1] < most:
+            _, time, data = self._parts.popleft()
+            parts.append(data)
+            times.append(time)
+            ends.append(ends[-1] + len(data))
+        return _Run(stream, b"".join(parts), times, ends)
 
     def _chunk(self, stream: str, time: int, data: bytes) -> Chunk:
         lines = data.count(b"\n")
         chunk = Chunk(stream, time, self.offset, self.lines + 1, lines, self.midline, data)
         self._hash.update(data)
+        self.size -= len(data)
         self.offset += len(data)
         self.lines += lines
         self.midline = not data.endswith(b"\n")

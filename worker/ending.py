@@ -42,13 +42,14 @@ def _counter(file: Path) -> int:
 class Death:
     """How the work horse went, and who wanted that, as its worker knows it.
 
-    ``cause`` is ``stopped``, ``timeout``, ``shutdown`` or ``command`` where the worker killed it itself.
+    ``cause`` is ``stopped``, ``timeout``, ``shutdown`` or ``command`` where the worker killed it itself;
+    ``oom_kills`` is what the function of that name said when the execution began.
     """
 
     status: int | None = None
     usage: resource.struct_rusage | None = None
     cause: str | None = None
-    oom_kills: int = field(default_factory=oom_kills)
+    oom_kills: int = 0
     began: float = field(default_factory=time.time)
 
     @property

@@ -52,8 +52,8 @@ class Redirection:
 
     def __init__(self, capture: Capture) -> None:
         flush()
-        self.stdout = _keep(1)
-        self.stderr = _keep(2)
+        self.stdout = keep(1)
+        self.stderr = keep(2)
         os.dup2(capture.stdout, 1)
         os.dup2(capture.stderr, 2)
         self._buffered = _line_buffer()
@@ -75,7 +75,7 @@ class Redirection:
                 stream.reconfigure(line_buffering=False)
 
 
-def _keep(fd: int) -> int:
+def keep(fd: int) -> int:
     """Duplicate a console fd, private to this process; a closed one becomes the null device."""
     try:
         copy = os.dup(fd)

@@ -9,7 +9,7 @@ import select
 import threading
 from collections.abc import Callable, Sequence
 
-from worker.capture import PIECE, Report, Source, waiting
+from worker.capture import PIECE, Report, Source, capacity, waiting
 
 logger = logging.getLogger("tailer.worker")
 
@@ -17,8 +17,6 @@ COALESCE_MS = 2
 """Pause after a read that emptied the pipe: the next read then takes many lines instead of one."""
 PTY_BUFFERED = 1 << 20
 """More than a pseudo terminal can hold: the most that is read from one after its job has gone."""
-PTY_READ = 2048
-"""A read of a pseudo terminal gives 4 KiB at most: behind so much there may be more, and a pause stalls the job."""
 
 Take = Callable[[str, bytes], None]
 
@@ -33,6 +31,8 @@ class Pump(threading.Thread):
     def __init__(self, sources: Sequence[Source], takers: Sequence[Take], report: Report) -> None:
         super().__init__(name="tailer-pump", daemon=True)
         self._sources = {source.fd: source for source in sources}
+        # Behind so many bytes there may be more, or a writer that waits: a pause would stall the job.
+        self._much = {source.fd: min(PIECE, capacity(source) // 2) for source in sources}
         self._takers = list(takers)
         self._report = report
         self._stop_read, self._stop_write = os.pipe()
@@ -72,7 +72,7 @@ class Pump(threading.Thread):
                     poller.unregister(fd)
                     ended.add(fd)
                     continue
-                emptied &= len(data) < (PIECE if os.get_blocking(fd) else PTY_READ)
+                emptied &= len(data) < self._much[fd]
                 self._hand_out(self._sources[fd].stream, data)
             if emptied:
                 stop.poll(COALESCE_MS)

@@ -19,11 +19,11 @@ from worker.cutter import Cutter
 logger = logging.getLogger("tailer.worker")
 
 INTERVAL_MS = 50
-"""Least time between two batches while output keeps coming; the first one after a pause goes out at once."""
+"""Mean time between two batches while output keeps coming; the first ones after a pause go out at once."""
 PARTIAL_MS = 100
 """How long an unfinished line is held back for its end."""
-FORCE_CUT = 4 * MAX_CHUNK
-"""Bytes held at which the pump itself cuts, so that memory stays bounded while a send hangs."""
+SHIP = 8 * MAX_CHUNK
+"""Bytes held at which a batch goes out before its time. With fewer, a flood keeps waking this thread."""
 BATCH = 1 << 20
 """Most bytes of elements in one append."""
 BACKOFF_S = (0.05, 2.0)
@@ -53,6 +53,8 @@ class Shipper(threading.Thread):
         self._about = about
         self._report = report
         self._changed = threading.Condition()
+        self._packing = threading.Lock()
+        self._hold = buffer
         self._backlog = Backlog(buffer, spill)
         self._cutter = Cutter(*report.drained) if taking_over else Cutter()
         self._saw_all = not taking_over
@@ -64,25 +66,26 @@ class Shipper(threading.Thread):
         self._attempt = 0
         self._missing: list[tuple[int, int]] = []
         self._last_taken = 0
-        self._last_sent = self._last_alive = 0
+        self._next_batch = self._last_alive = 0
         self._outage_since: float | None = None
         self._backoff = BACKOFF_S[0]
 
     # Called by the pump and the worker.
 
     def take(self, stream: str, data: bytes) -> None:
-        """Accept output. Returns at once."""
+        """Accept output. Never waits for Redis."""
         with self._changed:
             if self._dead:
                 return
-            quiet, had_line = not self._cutter.size, self._cutter.whole_line
+            quiet, had_line, was_few = not self._cutter.size, self._cutter.whole_line, self._cutter.size < SHIP
             self._last_taken = now_ms()
             self._cutter.feed(stream, data, self._last_taken)
             # Only what changes the moment at which something is due wakes the thread.
-            if quiet or self._cutter.whole_line != had_line or self._cutter.size >= MAX_CHUNK:
+            if quiet or self._cutter.whole_line != had_line or (was_few and self._cutter.size >= SHIP):
                 self._changed.notify()
-            if self._cutter.size >= FORCE_CUT:
-                self._cut(partial=False)
+            too_many = self._cutter.size >= self._hold
+        if too_many:  # This class's thread cannot keep up with a flood, or waits for Redis.
+            self._pack(partial=False)
 
     def finish(self, end: End, timeout: float) -> bool:
         """Send all that is left, then ``end`` with its counts filled in; wait for it at most ``timeout`` seconds.
@@ -164,37 +167,37 @@ class Shipper(threading.Thread):
                 self._changed.wait(wait / 1000)
                 if now_ms() - self._last_alive >= ALIVE_MS // 3:
                     break
-            if self._cutter.since is not None and (self._end or self._due_in() <= 0):
-                held_long = now_ms() - self._cutter.since >= PARTIAL_MS
-                self._cut(partial=bool(self._end) or held_long)
+            due = self._cutter.since is not None and (self._end or self._due_in() <= 0)
+            held_long = self._cutter.since is not None and now_ms() - self._cutter.since >= PARTIAL_MS
+        if due:
+            self._pack(partial=bool(self._end) or held_long)
 
     def _due_in(self) -> int:
         """Milliseconds until something should be cut and sent."""
         cutter, now = self._cutter, now_ms()
         if cutter.since is None:
             return max(1, self._last_alive + ALIVE_MS // 3 - now)
-        if cutter.size >= MAX_CHUNK:
+        if cutter.size >= SHIP:
             return 0
         if not cutter.whole_line:
             return cutter.since + PARTIAL_MS - now
-        return self._last_sent + INTERVAL_MS - now
+        return self._next_batch - now
 
-    def _cut(self, *, partial: bool) -> None:
-        """Move what is held into the backlog, or into a hole if there is no room. The caller has the lock."""
-        for chunk in self._cutter.cut(partial=partial):
-            # A hole that grows goes on until there is room for any chunk: small ones would tear it into many.
-            needed = MAX_CHUNK if self._hole else chunk.length
-            if self._backlog.has_room(needed) and self._close_hole():
-                item = Item(
-                    chunk.offset,
-                    chunk.end,
-                    chunk.line - 1,
-                    chunk.line - 1 + chunk.lines,
-                    encode(chunk, self._compressor),
-                )
-                if self._backlog.push(item):
-                    continue
-            self._drop(chunk)
+    def _pack(self, *, partial: bool) -> None:
+        """Move some of what is held into the backlog, or into a hole if there is no room.
+
+        Compressing is most of the work of this class, so it is done without the lock that ``take`` needs.
+        """
+        with self._packing:
+            with self._changed:
+                chunks = self._cutter.cut(partial=partial, most=SHIP)
+            items = [_item(chunk, self._compressor) for chunk in chunks]
+            with self._changed:
+                for chunk, item in zip(chunks, items, strict=True):
+                    # A hole that grows goes on until there is room for any chunk: small ones would tear it into many.
+                    needed = MAX_CHUNK if self._hole else chunk.length
+                    if not (self._backlog.has_room(needed) and self._close_hole() and self._backlog.push(item)):
+                        self._drop(chunk)
 
     def _drop(self, chunk: Chunk) -> None:
         if self._hole is None:
@@ -219,12 +222,14 @@ class Shipper(threading.Thread):
         return True
 
     def _send(self) -> None:
+        # A rate, not a pause: lines that come every INTERVAL_MS are not held up by the time that sending takes.
+        now = now_ms()
+        self._next_batch = min(max(self._next_batch + INTERVAL_MS, now), now + INTERVAL_MS)
         with self._changed:
             items = self._backlog.peek(BATCH)
         at = Cursor(self._attempt, items[0].start)
         elements = [item.element for item in items]
         stored = self._store.append(self._job_id, at, elements, end=items[-1].end, lines=items[-1].lines)
-        self._last_sent = now_ms()
         if stored != items[-1].end:
             self._rewind()
             return
@@ -235,7 +240,7 @@ class Shipper(threading.Thread):
         """Find out where the store's log ends, and go on from there."""
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
         self._astray = False
-        with self._changed:
+        with self._packing, self._changed:
             # The hole that is still growing lies behind everything that the backlog has ever held.
             end = (self._hole.offset, self._hole.line - 1) if self._hole else (self._cutter.offset, self._cutter.lines)
             lost = self._backlog.rewind(cursor.offset, lines, end, now_ms(), self._lost_cause)
@@ -280,3 +285,8 @@ class Shipper(threading.Thread):
         if self._outage_since is not None:
             logger.warning("job %s: Redis is back after %.1f s", self._job_id, time.monotonic() - self._outage_since)
             self._outage_since, self._backoff = None, BACKOFF_S[0]
+
+
+def _item(chunk: Chunk, compressor: zstandard.ZstdCompressor) -> Item:
+    line = chunk.line - 1
+    return Item(chunk.offset, chunk.end, line, line + chunk.lines, encode(chunk, compressor))

@@ -1,0 +1,970 @@
+"""What `LogStore` promises on any Redis. `test_store.py` runs it on each server that Tailer supports, and on fakeredis.
+
+Two classes: `StoreContract` is for all of them. `ServerContract` adds what needs a real server, because fakeredis
+
+- has no memory limit, so it never refuses a write for want of memory;
+- is a dictionary in this process: it can't be stopped, killed, hung or restarted, and no second process can reach it;
+- runs scripts in another Lua, whose limits (arguments of one call) are others.
+"""
+
+import contextlib
+import inspect
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
+from tailer.records import MAX_CHUNK, OUTCOMES, STDERR, STDOUT, Attempt, Chunk, End, Hole, encode
+from tailer.store import (
+    ALIVE_MS,
+    INDEX,
+    MAX_RECORDS,
+    PIECE,
+    Cursor,
+    LogStore,
+    connect,
+    meta_key,
+    now_ms,
+    wake_channel,
+)
+from tests.log_model import COMPRESSOR, WrittenLog, flat, pieces, read_all
+from tests.waiting import wait_until
+
+TTL = 1000
+
+BAD_IDS = ["", " ", "a b", "a:b", "a}b", "{a", "a\n", "a\0", "é", "a/../b", "tailer:jobs", "*", "%s", "x" * 201]
+
+examples = settings(
+    max_examples=40,
+    deadline=None,  # a server's answer takes as long as it takes
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,  # each example has a job of its own
+        HealthCheck.differing_executors,  # the same test runs for each kind of server
+        HealthCheck.too_slow,
+    ],
+)
+
+
+def new_job():
+    """An id that no other test, nor another example of this one, has."""
+    return uuid.uuid4().hex
+
+
+def lines(text, at=0, line=1, stream=STDOUT, time=1):
+    """A chunk of whole lines."""
+    return Chunk(stream, time, at, line, text.count(b"\n"), False, text)
+
+
+def add(store, job_id, at, *records):
+    """Append records whose line counts begin at 0 newlines; returns what the store says."""
+    counted = sum(record.lines for record in records)
+    return store.append(job_id, at, list(map(encode, records)), end=records[-1].end, lines=counted)
+
+
+def ended(attempt=1, outcome="finished", *, final=True, bytes_=0, lines_=0, **more):
+    """An end record."""
+    return End(outcome=outcome, attempt=attempt, final=final, bytes=bytes_, lines=lines_, ended_at=2.0, **more)
+
+
+def raw(store, job_id, attempt=1):
+    """The list's elements as they are."""
+    return store.connection.lrange(f"{meta_key(job_id)}:{attempt}", 0, -1)
+
+
+def put(store, job_id, index, element, attempt=1):
+    """Overwrite an element, as a fault of the server or somebody's script might."""
+    store.connection.lset(f"{meta_key(job_id)}:{attempt}", index, element)
+
+
+class StoreContract:
+    """Promises kept on every kind of server. A subclass has a fixture ``connection`` to an empty one."""
+
+    @pytest.fixture
+    def store(self, connection):
+        """A store with a life time of `TTL` seconds."""
+        return LogStore(connection, ttl=TTL)
+
+    # Starting.
+
+    def test_the_first_attempt_is_1_and_begins_at_0(self, store):
+        """A job's first execution gets attempt 1, at byte 0, with no newline before it."""
+        assert store.start("job", Attempt(5, 0, "e1", "w", "q", "d", "pty")) == (Cursor(1, 0), 0)
+
+        summary = store.summary("job")
+        assert summary.job_id == "job"
+        assert [attempt.number for attempt in summary.attempts] == [1]
+        assert summary.last.about == Attempt(5, 1, "e1", "w", "q", "d", "pty")
+        assert (summary.last.started, summary.last.bytes, summary.last.lines, summary.last.end) == (5, 0, 0, None)
+        assert store.reader("job", Cursor()).read() == [summary.last.about]
+
+    def test_starting_is_safe_to_repeat(self, store):
+        """The same execution gets the same attempt, and where its log stands, however often it starts."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\nb\n"))
+
+        assert store.start("job", Attempt(6, 0, "e1")) == (Cursor(1, 4), 2)
+        assert store.start("job", Attempt(6, 1, "e1")) == (Cursor(1, 4), 2)
+        assert len(raw(store, "job")) == 2
+
+    def test_executions_are_numbered_in_order(self, store):
+        """Each further execution gets the next number, also when the one before has not ended."""
+        started = [store.start("job", Attempt(5, 0, f"e{n}"))[0] for n in (1, 2, 3)]
+
+        assert started == [Cursor(1), Cursor(2), Cursor(3)]
+        assert store.start("job", Attempt(5, 0, "e2"))[0] == Cursor(2)
+        assert store.summary("job").after(1).number == 2
+        assert store.summary("job").after(3) is None
+
+    def test_executions_that_start_at_once_get_numbers_of_their_own(self, store):
+        """Workers that start executions of one job at the same time never share an attempt."""
+        with ThreadPoolExecutor(4) as pool:
+            started = list(pool.map(lambda n: store.start("job", Attempt(5, 0, f"e{n % 8}"))[0].attempt, range(16)))
+
+        assert sorted(started[:8]) == list(range(1, 9))
+        assert started[:8] == started[8:]
+
+    def test_a_lost_attempt_is_rebuilt_under_its_number(self, store):
+        """After the data are gone, an execution can have its old number again, and numbering goes on behind it."""
+        assert store.start("job", Attempt(5, 3, "e3"))[0] == Cursor(3)
+        assert store.start("job", Attempt(5, 0, "e4"))[0] == Cursor(4)
+
+        assert [attempt.number for attempt in store.summary("job").attempts] == [3, 4]
+        assert store.tail("job", 10) == Cursor(3)
+
+    def test_a_number_is_never_taken_from_another_execution(self, store):
+        """Asking for a number that another execution has, or one before it, is refused."""
+        store.start("job", Attempt(5, 2, "e2"))
+
+        for number in (1, 2):
+            with pytest.raises(LogClosed, match=f"attempt {number} .* another execution"):
+                store.start("job", Attempt(5, number, "other"))
+        assert [attempt.about.execution for attempt in store.summary("job").attempts] == ["e2"]
+
+    def test_what_an_eviction_left_is_not_mixed_into_a_new_log(self, store):
+        """Where a server evicted a job's hash but not its list, the next log of that job begins empty."""
+        WrittenLog([(STDOUT, b"of old\n", 0)]).store(store, "job", end=True)
+        store.connection.delete(meta_key("job"))
+        WrittenLog([(STDOUT, b"new\n", 0)]).store(store, "job", execution="e2", end=True)
+
+        assert [r.data for r in read_all(store, Cursor(), "job") if isinstance(r, Chunk)] == [b"new\n"]
+
+    # Appending.
+
+    def test_an_append_in_its_place_is_stored(self, store):
+        """Output is counted, stored as it is, and can be read back."""
+        store.start("job", Attempt(5, 0, "e1"))
+        chunks = [lines(b"a\nb\n"), lines(b"c\n", 4, 3, STDERR)]
+
+        assert add(store, "job", Cursor(1, 0), *chunks) == 6
+
+        assert (store.summary("job").last.bytes, store.summary("job").last.lines) == (6, 3)
+        assert store.end_of("job", 1) == Cursor(1, 6)
+        assert store.reader("job", Cursor()).read()[1:] == chunks
+
+    def test_a_repeated_append_changes_nothing(self, store):
+        """Sent again because its answer was lost, an append says that it is stored and adds nothing."""
+        store.start("job", Attempt(5, 0, "e1"))
+        for _ in range(3):
+            assert add(store, "job", Cursor(1, 0), lines(b"a\n")) == 2
+
+        assert len(raw(store, "job")) == 2
+        assert (store.summary("job").last.bytes, store.summary("job").last.lines) == (2, 1)
+
+    def test_an_append_that_would_leave_a_gap_or_overlap_is_refused(self, store):
+        """Where an append doesn't join the log's end, nothing is added and the end is told."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\nb\n"))
+
+        for at in (0, 2, 3, 5, 10**12):
+            assert add(store, "job", Cursor(1, at), lines(b"XYZ\n", at)) == 4
+        assert len(raw(store, "job")) == 2
+
+    def test_of_two_writers_at_the_same_place_one_is_stored(self, store):
+        """The check and the write are one step: racing appends at one offset never both apply."""
+        store.start("job", Attempt(5, 0, "e1"))
+        with ThreadPoolExecutor(4) as pool:
+            data = [b"%d" % n * (n + 1) for n in range(8)]
+            stored = list(pool.map(lambda text: add(store, "job", Cursor(1, 0), lines(text)), data))
+
+        assert len(set(stored)) == 1
+        assert [r.data for r in read_all(store, Cursor(), "job")[1:]] == [data[stored[0] - 1]]
+
+    def test_a_long_outage_worth_of_small_records_fits_one_append(self, store):
+        """As many records as a worker sends at once are stored by one call, in order."""
+        store.start("job", Attempt(5, 0, "e1"))
+        chunks = [Chunk((STDOUT, STDERR)[n % 2], 1, n, 1, 0, True, b"x") for n in range(30_000)]
+
+        assert add(store, "job", Cursor(1, 0), *chunks) == 30_000
+
+        assert [record.offset for record in read_all(store, Cursor(), "job")[1:]] == list(range(30_000))
+
+    def test_a_log_that_is_not_there_takes_nothing(self, store):
+        """Appending, ending or keeping alive an attempt that the store does not have says so and leaves no key."""
+        for at in (Cursor(1, 0), Cursor(2, 0)):
+            with pytest.raises(AttemptMissing, match="job 'job'"):
+                add(store, "job", at, lines(b"a\n"))
+            with pytest.raises(AttemptMissing):
+                store.end("job", ended(at.attempt))
+            with pytest.raises(AttemptMissing):
+                store.keep_alive("job", at.attempt)
+        assert not store.connection.keys(f"{meta_key('job')}*")
+
+    # Ending.
+
+    def test_the_end_record_is_the_last_one(self, store):
+        """The end record is read behind the last byte, and the summary has it."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\n"))
+        end = ended(bytes_=2, lines_=1, exit=0, status="finished", sha256="0" * 64, reason='a "reason"')
+
+        assert store.end("job", end) == 2
+
+        assert store.summary("job").last.end == end
+        assert read_all(store, Cursor(), "job")[-1] == end
+        assert read_all(store, Cursor(1, 2), "job") == [end]
+
+    def test_nothing_comes_behind_the_end(self, store):
+        """An append after the end is refused, also one at the right place."""
+        store.start("job", Attempt(5, 0, "e1"))
+        store.end("job", ended())
+
+        with pytest.raises(LogClosed, match="has its end record"):
+            add(store, "job", Cursor(1, 0), lines(b"a\n"))
+        assert len(raw(store, "job")) == 2
+
+    def test_ending_is_safe_to_repeat_but_not_to_change(self, store):
+        """The same end record sent again is taken as stored; a different one is refused."""
+        store.start("job", Attempt(5, 0, "e1"))
+        for _ in range(3):
+            assert store.end("job", ended()) == 0
+        store.start("job", Attempt(5, 0, "e2"))
+        assert store.end("job", ended()) == 0
+
+        with pytest.raises(LogClosed):
+            store.end("job", ended(outcome="failed"))
+        assert len(raw(store, "job")) == 2
+
+    def test_an_end_before_the_last_byte_is_not_written(self, store):
+        """An end record that doesn't join the log's end is not stored; the end of the log is told."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\n"))
+
+        assert store.end("job", ended(bytes_=1)) == 2
+        assert store.end("job", ended(bytes_=3)) == 2
+        assert store.summary("job").last.end is None
+
+    @pytest.mark.parametrize("final", [True, False])
+    def test_an_attempt_is_not_the_last_one_if_a_later_one_exists(self, store, final):
+        """With a later attempt, the end record says that it is not final, whatever the worker thought."""
+        store.start("job", Attempt(5, 0, "e1"))
+        store.start("job", Attempt(5, 0, "e2"))
+        store.end("job", ended(1, final=True))
+        store.end("job", ended(2, final=final))
+
+        first, second = store.summary("job").attempts
+        assert (first.end.final, second.end.final) == (False, final)
+        assert read_all(store, Cursor(1), "job")[-1].final is False
+
+    def test_a_worker_thought_lost_that_comes_back_goes_on(self, store):
+        """Output behind a lost end reopens the log; its real end is then the last one."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\n"))
+        lost = ended(outcome="lost", bytes_=2, lines_=1)
+        store.end("job", lost)
+        assert store.summary("job").last.end == lost
+
+        assert store.append("job", Cursor(1, 2), [encode(lines(b"b\n", 2, 2))], end=4, lines=2) == 4
+        assert store.summary("job").last.end is None
+        real = ended(bytes_=4, lines_=2)
+        assert store.end("job", real) == 4
+
+        assert store.summary("job").last.end == real
+        told = read_all(store, Cursor(), "job")
+        assert [record for record in told if isinstance(record, End)] == [lost, real]
+        assert bytes(value for _, value, _ in flat(told)) == b"a\nb\n"
+        with pytest.raises(LogClosed):
+            add(store, "job", Cursor(1, 4), lines(b"c\n", 4))
+
+    def test_a_real_end_takes_the_place_of_a_lost_one(self, store):
+        """A worker that comes back only to end its log does; being lost a second time adds nothing."""
+        store.start("job", Attempt(5, 0, "e1"))
+        store.end("job", ended(outcome="lost"))
+        with pytest.raises(LogClosed):
+            store.end("job", ended(outcome="lost", reason="again"))
+
+        assert store.end("job", ended()) == 0
+        assert store.summary("job").last.end == ended()
+        with pytest.raises(LogClosed):
+            store.end("job", ended(outcome="lost"))
+
+    @pytest.mark.parametrize("outcome", [outcome for outcome in OUTCOMES if outcome != "lost"])
+    def test_words_in_an_end_record_do_not_reopen_it(self, store, outcome):
+        """A reason that reads like a lost end, as a job's exception might, keeps the log closed."""
+        store.start("job", Attempt(5, 0, "e1"))
+        forged = '"outcome":"lost"'
+        store.end("job", ended(outcome=outcome, reason=forged, worker=forged, status=f"{forged},\\"))
+
+        with pytest.raises(LogClosed):
+            add(store, "job", Cursor(1, 0), lines(b"a\n"))
+
+    # Life time.
+
+    def test_every_key_of_a_job_expires(self, store):
+        """Whatever was done with a job, none of its keys, nor the index, is there for ever."""
+        connection = store.connection
+        for number in (1, 2):
+            store.start("job", Attempt(5, 0, f"e{number}"))
+            add(store, "job", Cursor(number, 0), lines(b"a\n"))
+        store.keep_alive("job", 2)
+        store.end("job", ended(1, bytes_=2, lines_=1))
+
+        names = {key.decode() for key in connection.keys("*")}
+        key = meta_key("job")
+        assert names == {INDEX, key, f"{key}:1", f"{key}:2", f"{key}:2:alive"}
+        for name in names:
+            assert connection.pttl(name) > 0, name
+        assert connection.pttl(f"{key}:2:alive") <= ALIVE_MS
+        assert connection.pttl(INDEX) > TTL * 1000
+
+    @pytest.mark.parametrize("what", ["start", "again", "append", "keep_alive", "end"])
+    def test_a_sign_of_life_keeps_the_whole_log(self, store, what):
+        """Each thing that a worker does gives the job its full time again: to all attempts when it starts or ends."""
+        for number in (1, 2):
+            store.start("job", Attempt(5, 0, f"e{number}"))
+            add(store, "job", Cursor(number, 0), lines(b"a\n"))
+        kept = [meta_key("job"), f"{meta_key('job')}:1", f"{meta_key('job')}:2"]
+        for key in kept:
+            store.connection.pexpire(key, 5000)
+        match what:
+            case "start":
+                store.start("job", Attempt(5, 0, "e3"))
+            case "again":
+                # Once every 5 s is enough for what is not written to just now.
+                add(store, "job", Cursor(2, 0), lines(b"a\n"))
+                store.keep_alive("job", 2)
+            case "append":
+                add(store, "job", Cursor(2, 2), lines(b"b\n", 2))
+                kept.remove(f"{meta_key('job')}:1")
+            case "keep_alive":
+                store.keep_alive("job", 2)
+            case "end":
+                store.end("job", ended(2, bytes_=2, lines_=1))
+
+        for key in kept:
+            assert store.connection.pttl(key) > (TTL - 60) * 1000, key
+
+    def test_a_worker_is_alive_until_it_ends_its_log_or_falls_silent(self, store):
+        """Alive from the start, for 15 s after the last sign of it, and not behind the end."""
+        store.start("job", Attempt(5, 0, "e1"))
+        key = f"{meta_key('job')}:1:alive"
+        assert store.alive("job", 1)
+        assert ALIVE_MS - 5000 < store.connection.pttl(key) <= ALIVE_MS
+
+        store.connection.delete(key)
+        assert not store.alive("job", 1)
+        store.keep_alive("job", 1)
+        assert store.alive("job", 1)
+        assert ALIVE_MS - 5000 < store.connection.pttl(key) <= ALIVE_MS
+
+        store.end("job", ended())
+        assert not store.alive("job", 1)
+        assert not store.alive("job", 2)
+
+    def test_deleting_removes_every_trace(self, store):
+        """After a delete no key of the job is left, and the job was never there."""
+        for number in (1, 2):
+            store.start("job", Attempt(5, 0, f"e{number}"))
+        store.start("other", Attempt(5, 0, "e1"))
+
+        store.delete("job")
+        store.delete("unknown")
+
+        assert not store.connection.keys(f"{meta_key('job')}*")
+        assert store.summary("job") is None
+        assert not store.expired("job")
+        assert [job_id for _, job_id in store.jobs()] == ["other"]
+        assert store.reader("job", Cursor()).read() == []
+
+    def test_an_expired_log_is_told_from_one_that_never_was(self, store):
+        """When its time is over a log has expired; an unknown job has not, nor has one that is there."""
+        store.start("job", Attempt(5, 0, "e1"))
+        assert not store.expired("job")
+        assert not store.expired("unknown")
+
+        for key in store.connection.keys(f"{meta_key('job')}*"):
+            store.connection.pexpire(key, 1)
+        wait_until(lambda: store.summary("job") is None)
+
+        assert store.expired("job")
+        assert store.reader("job", Cursor()).read() == []
+
+    def test_followers_are_woken_by_every_change(self, store):
+        """Start, append, end and delete each publish to the job's channel, and to no other job's."""
+        with store.connection.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(wake_channel("job"))
+            pubsub.get_message(timeout=5)
+            changes = [
+                lambda: store.start("job", Attempt(5, 0, "e1")),
+                lambda: add(store, "job", Cursor(1, 0), lines(b"a\n")),
+                lambda: store.end("job", ended(bytes_=2, lines_=1)),
+                lambda: store.delete("job"),
+            ]
+            store.start("other", Attempt(5, 0, "e1"))
+            for change in changes:
+                change()
+                assert wait_until(lambda: pubsub.get_message(timeout=0.1))["channel"] == wake_channel("job").encode()
+            assert pubsub.get_message(timeout=0.05) is None
+
+    # Jobs.
+
+    def test_jobs_are_listed_by_their_last_start_or_end(self, store):
+        """Newest first; starting or ending brings a job to the top, output does not."""
+        for job_id in ("a", "b", "c"):
+            store.start(job_id, Attempt(5, 0, "e1"))
+            store.connection.zincrby(INDEX, -10_000 + ord(job_id), job_id)
+        assert [job_id for _, job_id in store.jobs()] == ["c", "b", "a"]
+
+        add(store, "a", Cursor(1, 0), lines(b"a\n"))
+        store.keep_alive("a", 1)
+        assert [job_id for _, job_id in store.jobs()] == ["c", "b", "a"]
+        store.end("b", ended())
+        assert [job_id for _, job_id in store.jobs()] == ["b", "c", "a"]
+        assert [job_id for _, job_id in store.jobs(limit=1)] == ["b"]
+        assert abs(store.jobs(limit=1)[0][0] - now_ms()) < 60_000
+
+    @examples
+    @given(times=st.lists(st.integers(1, 3), max_size=12), limit=st.integers(1, 5))
+    @example(times=[1] * 60, limit=2)
+    def test_pages_hold_every_job_once(self, store, times, limit):
+        """Page by page, each job comes once and in order, however many share a millisecond."""
+        store.connection.delete(INDEX)
+        names = {f"{'b-_Za9'[n % 6]}{n}": time for n, time in enumerate(times)}
+        if names:
+            store.connection.zadd(INDEX, names)
+
+        found, before = [], None
+        while page := store.jobs(limit=limit, before=before):
+            assert len(page) == limit or len(found) + len(page) == len(names)
+            found += page
+            before = page[-1]
+
+        assert found == sorted(((time, name) for name, time in names.items()), reverse=True)
+
+    def test_entries_of_the_index_that_are_no_jobs_are_passed_over(self, store):
+        """Something else's members in the index neither appear nor shorten a page."""
+        store.connection.zadd(INDEX, {name: 50 for name in BAD_IDS if name} | {b"\xff": 50, "good": 1, "better": 99})
+        assert store.jobs(limit=2) == [(99, "better"), (1, "good")]
+
+    def test_a_job_that_runs_for_longer_than_the_index_remembers_stays_in_it(self, store):
+        """A sign of life puts a job back that the index has dropped for its age, and keeps what it says otherwise."""
+        store.start("job", Attempt(5, 0, "e1"))
+        store.connection.zadd(INDEX, {"job": now_ms() - 2 * TTL * 1000 - 1})
+        store.start("other", Attempt(5, 0, "e1"))
+        assert [job_id for _, job_id in store.jobs()] == ["other"]
+
+        store.keep_alive("job", 1)
+        assert {job_id for _, job_id in store.jobs()} == {"job", "other"}
+
+    # Reading places.
+
+    @examples
+    @given(written=pieces, batches=st.lists(st.integers(1, 4), max_size=4), end=st.booleans())
+    def test_what_is_read_is_what_was_written(self, store, written, batches, end):
+        """From every cursor: each byte once, in order, with its stream and line number; holes where they are."""
+        log, job_id = WrittenLog(written), new_job()
+        log.store(store, job_id, batches=batches, end=end)
+
+        for offset in sample(len(log.bytes)):
+            told = read_all(store, Cursor(1, offset), job_id)
+            assert flat(told) == log.bytes[offset:]
+            for record in told:
+                if isinstance(record, Chunk) and record.offset:
+                    before = log.bytes[record.offset - 1]
+                    assert record.midline == (before[1] != 10) if before else True
+            assert [record for record in told if isinstance(record, End)] == [log.end_record()] * end
+            assert [record.number for record in told if isinstance(record, Attempt)] == [1] * (offset == 0)
+
+    @examples
+    @given(written=pieces, end=st.booleans())
+    def test_every_line_is_found(self, store, written, end):
+        """`line(n)` is where line n begins, for every n; behind the last one it is the log's end."""
+        log, job_id = WrittenLog(written), new_job()
+        log.store(store, job_id, end=end)
+
+        for number in sample(log.lines + 3):
+            assert store.line(job_id, 1, number) == Cursor(1, log.line(number)), number
+
+    @examples
+    @given(written=pieces, end=st.booleans())
+    def test_the_last_lines_are_found(self, store, written, end):
+        """`tail(n)` is where the last n lines begin, for every n; an unfinished last line counts."""
+        log, job_id = WrittenLog(written), new_job()
+        log.store(store, job_id, end=end)
+
+        for count in sample(log.all_lines + 3):
+            expected = log.line(max(1, log.all_lines - count + 1))
+            assert store.tail(job_id, count) == Cursor(1, expected), count
+            assert store.tail(job_id, count, attempt=1) == Cursor(1, expected), count
+
+    @examples
+    @given(logs=st.lists(pieces, min_size=1, max_size=3))
+    def test_the_last_lines_reach_over_attempts(self, store, logs):
+        """The attempts of a job are one log: its last n lines may begin in an earlier one."""
+        job_id = new_job()
+        written = [WrittenLog(log, began=1000 + 10 * n) for n, log in enumerate(logs)]
+        for number, log in enumerate(written, 1):
+            log.store(store, job_id, execution=f"e{number}", end=True)
+
+        places = [
+            Cursor(number, log.line(n)) for number, log in enumerate(written, 1) for n in range(1, log.all_lines + 1)
+        ]
+        for count in sample(len(places)):
+            assert store.tail(job_id, count + 1) == (places[-count - 1] if count < len(places) else Cursor(1, 0))
+        last = written[-1]
+        assert store.tail(job_id, 0) == Cursor(len(logs), last.line(last.all_lines + 1))
+        assert store.tail(job_id, 10**9, attempt=len(logs)) == Cursor(len(logs), 0)
+
+    @examples
+    @given(logs=st.lists(pieces, min_size=1, max_size=3), end=st.booleans())
+    def test_a_time_is_found(self, store, logs, end):
+        """`since(t)` is where the first bytes read at or after t begin, in whichever attempt that is."""
+        job_id, began, written = new_job(), 1000, []
+        for log in logs:
+            written.append(WrittenLog(log, began=began))
+            began += 30
+        for number, log in enumerate(written, 1):
+            log.store(store, job_id, execution=f"e{number}", end=end)
+
+        for moment in range(998, began + 2):
+            places = [(number, log.since(moment)) for number, log in enumerate(written, 1)]
+            expected = next((Cursor(n, at) for n, at in places if at is not None), None)
+            assert store.since(job_id, moment) == (expected or Cursor(len(logs), len(written[-1].bytes))), moment
+
+    def test_places_in_a_log_that_is_not_there(self, store):
+        """Without a log every place is its beginning, so that a follower can wait there."""
+        assert store.tail("job", 5) == store.since("job", 5) == store.line("job", 1, 5) == Cursor(1, 0)
+        assert store.end_of("job", 1) == Cursor(1, 0)
+        assert store.find("job", 1, "offset", 0) == (0, 0, None)
+        assert store.reader("job", Cursor(1, 7)).read() == []
+
+    def test_finding_tells_index_offset_and_element(self, store):
+        """`find` gives the first element that reaches what is sought; behind the last one there is none."""
+        WrittenLog([(STDOUT, b"a\n", 1), (STDERR, b"bc\n", 1), (STDOUT, b"d", 5)]).store(store, "job", end=False)
+        elements = raw(store, "job")
+
+        for what, value, index in [
+            ("offset", 0, 0),
+            ("offset", 1, 1),
+            ("offset", 2, 2),
+            ("offset", 4, 2),
+            ("offset", 5, 3),
+            ("line", 1, 0),
+            ("line", 2, 1),
+            ("line", 3, 2),
+            ("time", 0, 0),
+            ("time", 1001, 1),
+            ("time", 1003, 3),
+        ]:
+            assert store.find("job", 1, what, value) == (index, [0, 0, 2, 5][index], elements[index]), (what, value)
+        for what, value in [("offset", 6), ("line", 4), ("time", 1008)]:
+            assert store.find("job", 1, what, value) == (4, 6, None), (what, value)
+
+    # The reader.
+
+    def test_a_reader_sees_what_comes_later(self, store):
+        """At the log's end a reader gets nothing, and then what was added, from where it stood."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"abc\n"))
+        readers = [store.reader("job", Cursor(1, offset)) for offset in (0, 2, 4)]
+        for reader in readers:
+            while reader.read():
+                pass
+
+        for reader in readers:
+            assert reader.read() == []
+            assert reader.cursor == Cursor(1, 4)
+        store.append("job", Cursor(1, 4), [encode(lines(b"d\n", 4, 2))], end=6, lines=2)
+        for reader in readers:
+            assert flat(reader.read()) == [(STDOUT, 100, 2), (STDOUT, 10, 2)]
+
+    def test_a_reader_ahead_of_the_log_waits_for_its_place(self, store):
+        """From a cursor that the log has not reached, nothing before it is given."""
+        store.start("job", Attempt(5, 0, "e1"))
+        reader = store.reader("job", Cursor(1, 5))
+        assert reader.read() == []
+        add(store, "job", Cursor(1, 0), lines(b"abc"))
+        assert reader.read() == []
+        store.append("job", Cursor(1, 3), [encode(lines(b"defg", 3))], end=7, lines=0)
+        assert [record.data for record in reader.read()] == [b"fg"]
+
+    @pytest.mark.parametrize("text", [b"z" * MAX_CHUNK, os.urandom(MAX_CHUNK)], ids=["compressible", "random"])
+    def test_a_reader_takes_bounded_pieces(self, store, text):
+        """Whatever mixture of small and large chunks a log is, however well packed, a piece is a few MiB at most."""
+        store.start("job", Attempt(5, 0, "e1"))
+        at = Cursor(1, 0)
+        for data, count in ((b"x", 300), (text, 300), (b"y", 300)):
+            chunks = [lines(data, at.offset + n * len(data)) for n in range(count)]
+            elements = [encode(chunk, COMPRESSOR) for chunk in chunks]
+            for n in range(0, count, 50):  # a request has its bounds too
+                end = chunks[n + 49].end
+                at = Cursor(1, store.append("job", at, elements[n : n + 50], end=end, lines=0))
+
+        reader, sizes = store.reader("job", Cursor()), []
+        while records := reader.read():
+            sizes.append(sum(record.length for record in records))
+
+        assert sum(sizes) == 600 + 300 * MAX_CHUNK
+        assert max(sizes) <= MAX_RECORDS * MAX_CHUNK
+        assert sorted(sizes)[-2] <= 2 * PIECE  # one piece finds out that chunks are large now
+        assert len(sizes) < 100
+
+    @examples
+    @given(
+        written=pieces,
+        damage=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["", "garbage", "payload", "remove", "repeat"]))),
+        end=st.booleans(),
+    )
+    def test_damage_is_told_and_ends_nothing(self, store, written, damage, end):
+        """Unreadable, missing and repeated elements: holes of their exact size, and all else as it was written."""
+        log, job_id = WrittenLog(written), new_job()
+        log.store(store, job_id, end=True)
+        hurt = self._damage(store, job_id, damage)
+        expected = [None if any(a <= n < b for a, b in hurt) else log.bytes[n] for n in range(len(log.bytes))]
+
+        for offset in sample(len(log.bytes)):
+            told = read_all(store, Cursor(1, offset), job_id)
+            found = flat(told)
+            assert found == expected[offset : offset + len(found)]
+            # What is missing at the very end shows with what comes behind it, be it only the end record.
+            assert all(byte is None for byte in expected[offset + len(found) :])
+            for record in told:
+                if isinstance(record, Hole) and record.cause != "a test":
+                    assert record.cause in {"unreadable in the store", "missing from the store"}
+
+    @examples
+    @given(
+        written=pieces,
+        damage=st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["", "garbage", "payload", "repeat"]))),
+    )
+    def test_lines_are_found_around_damage(self, store, written, damage):
+        """A line whose beginning is readable is found where it is; any other one not behind it, in the damage."""
+        log, job_id = WrittenLog(written), new_job()
+        log.store(store, job_id, end=True)
+        hurt = self._damage(store, job_id, damage)
+
+        for number in sample(log.lines + 3):
+            found, true = store.line(job_id, 1, number).offset, log.line(number)
+            if number > 1 and any(a < true <= b for a, b in hurt):
+                assert any(a <= found <= b for a, b in hurt), number
+                assert all(any(a <= n < b for a, b in hurt) for n in range(found, true)), number
+            else:
+                assert found == true, number
+
+    @staticmethod
+    def _damage(store, job_id, damage):
+        """Hurt elements of the list, and return the ranges of bytes that cannot be read any more."""
+        key, hurt, removed, repeated = f"{meta_key(job_id)}:1", [], [], []
+        elements = store.connection.lrange(key, 0, -1)
+        for index, kind in dict(damage).items():
+            if index >= len(elements) or kind == "":
+                continue
+            numbers = elements[index].split(b" ")
+            offset, length = int(numbers[2]), int(numbers[3])
+            match kind:
+                case "repeat":
+                    repeated.append(elements[index])
+                    continue
+                case "remove":
+                    removed.append(index)
+                case "garbage":
+                    store.connection.lset(key, index, [b"", b"\xff\0garbage", b"o 1 2"][index % 3])
+                case "payload":
+                    store.connection.lset(key, index, elements[index][:-1])
+            hurt.append((offset, offset + length))
+        for index in removed:
+            store.connection.lset(key, index, b"to be removed")
+        if removed:
+            store.connection.lrem(key, 0, b"to be removed")
+        for element in repeated:
+            store.connection.linsert(key, "AFTER", element, element)
+        return hurt
+
+    def test_many_unreadable_elements_do_not_look_like_the_end(self, store, caplog):
+        """A reader goes on behind a run of unreadable elements that is longer than a piece, and logs them."""
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), *[lines(b"a\n", 2 * n, n + 1) for n in range(300)])
+        for index in range(1, 291):
+            put(store, "job", index, b"" if index % 2 else b"garbage")
+
+        told = read_all(store, Cursor(), "job")
+
+        assert told[1] == Hole(1, 0, 1, 290, False, 580, "unreadable in the store")
+        assert b"".join(record.data for record in told[2:]) == b"a\n" * 10
+        assert "job job, attempt 1, behind byte 0: not a record: b'garbage'" in caplog.text
+
+    def test_each_hole_has_its_own_cause(self, store):
+        """What cannot be read and what is not there are told apart, also one after the other."""
+        log = WrittenLog([((STDOUT, STDERR)[n % 2], b"%d\n" % n, 0) for n in range(6)])
+        log.store(store, "job", end=True)
+        put(store, "job", 2, b"garbage")
+        store.connection.lrem(f"{meta_key('job')}:1", 1, raw(store, "job")[4])
+
+        told = [record for record in read_all(store, Cursor(), "job") if isinstance(record, Hole)]
+
+        assert [(hole.offset, hole.length, hole.line, hole.lines) for hole in told] == [(2, 2, 2, 1), (6, 2, 4, 1)]
+        assert [hole.cause for hole in told] == ["unreadable in the store", "missing from the store"]
+
+    def test_a_missing_beginning_is_a_hole(self, store):
+        """Elements that somebody removed from the front, as a trim would, are told with their size."""
+        log = WrittenLog([(STDOUT, b"ab\ncd\n", 0), (STDERR, b"ef\n", 0), (STDOUT, b"g\n", 0)])
+        log.store(store, "job", end=True)
+        store.connection.ltrim(f"{meta_key('job')}:1", 3, -1)
+
+        told = read_all(store, Cursor(), "job")
+
+        assert told[0] == Hole(log.records[2].time, 0, 1, 3, False, 9, "missing from the store")
+        assert told[1:] == [log.records[2], log.end_record()]
+
+    def test_a_reader_finds_its_place_in_a_rebuilt_list(self, store):
+        """After `relocate` a reader goes on from its byte, though that is at another index now."""
+        log = WrittenLog([(STDOUT, b"%d\n" % n, 0) for n in range(9)])
+        log.store(store, "job", end=False)
+        reader = store.reader("job", Cursor())
+        reader.read()
+        store.delete("job")
+        at, _ = store.start("job", Attempt(5, 1, "e1"))
+        hole = Hole(5, 0, 1, 8, True, 16, "Redis lost it")
+        store.append("job", at, [encode(hole), encode(log.records[8])], end=18, lines=9)
+        tail = Chunk(STDOUT, 9, 18, 10, 1, False, b"new\n")
+        store.append("job", Cursor(1, 18), [encode(tail)], end=22, lines=10)
+
+        assert reader.read() == []
+        reader.relocate()
+        assert reader.read() == [tail]
+
+    # Forging and keys.
+
+    @examples
+    @given(st.data())
+    def test_output_never_passes_for_a_record(self, store, data):
+        """A job that prints what the store's own elements look like is read as what it printed, and found by line."""
+        job_id = new_job()
+        forgeries = [
+            encode(ended(bytes_=0)),
+            encode(Hole(9, 0, 99, 9, False, 10**6, "forged")),
+            encode(Attempt(9, 7, "forged")),
+            encode(lines(b"forged\n", 500, 500)),
+            b"missing",
+            b"closed",
+            b"x 1 0 0 1 0 -",
+        ]
+        written = data.draw(
+            st.lists(st.sampled_from(forgeries).map(lambda text: (STDOUT, text + b"\n", 1)), max_size=5)
+        )
+        log = WrittenLog(written)
+        log.store(store, job_id, end=True)
+
+        assert flat(read_all(store, Cursor(), job_id)) == log.bytes
+        for number in range(1, log.lines + 2):
+            assert store.line(job_id, 1, number) == Cursor(1, log.line(number))
+
+    def test_names_in_an_execution_never_reach_other_fields(self, store):
+        """An execution, a worker or a description of any name changes nothing but itself."""
+        odd = ["attempts", "1.end", "x.e1", "1.ended", "é\n{}", '"', "", "a" * 1000]
+        for number, name in enumerate(odd, 1):
+            assert store.start("job", Attempt(5, 0, name, name, name, name, name))[0] == Cursor(number)
+            assert store.start("job", Attempt(5, 0, name))[0] == Cursor(number)
+
+        summary = store.summary("job")
+        assert [attempt.about.execution for attempt in summary.attempts] == odd
+        assert [attempt.bytes for attempt in summary.attempts] == [0] * len(odd)
+
+    @pytest.mark.parametrize("job_id", BAD_IDS)
+    def test_an_id_that_rq_would_not_accept_never_reaches_redis(self, store, job_id):
+        """Every method that takes a job id refuses such a one as unknown, and no key comes of it."""
+        arguments = {
+            "start": (Attempt(5, 0, "e1"),),
+            "append": (Cursor(),),
+            "end": (ended(),),
+            "keep_alive": (1,),
+            "alive": (1,),
+            "line": (1, 2),
+            "tail": (1,),
+            "since": (1,),
+            "end_of": (1,),
+            "find": (1, "line", 1),
+            "reader": (Cursor(),),
+            "delete": (),
+            "expired": (),
+            "summary": (),
+        }
+        public = {name: method for name, method in inspect.getmembers(LogStore, inspect.isfunction) if name[0] != "_"}
+        assert {name for name, method in public.items() if "job_id" in inspect.signature(method).parameters} == set(
+            arguments
+        )
+        for name, args in arguments.items():
+            more = {"elements": [b"x"], "end": 1, "lines": 0} if name == "append" else {}
+            with pytest.raises(UnknownJob, match=r"^no job "):
+                getattr(store, name)(job_id, *args, **more)
+        with pytest.raises(UnknownJob):
+            store.summaries(["good", job_id])
+        assert store.connection.dbsize() == 0
+
+    @pytest.mark.parametrize("job_id", ["a", "A-b_9", "-", "x" * 200, str(uuid.UUID(int=7))])
+    def test_ids_that_rq_accepts_are_kept_apart(self, store, job_id):
+        """All keys of a job are in its own hash slot and hold its id between braces; none belongs to another job."""
+        store.start(job_id, Attempt(5, 0, "e1"))
+        for key in store.connection.keys("tailer:{*"):
+            assert key.decode().startswith(f"tailer:{{{job_id}}}")
+        assert store.summaries(["z", job_id, f"{job_id[:-1]}0"])[1].job_id == job_id
+
+    def test_a_summary_survives_what_others_wrote_into_the_hash(self, store):
+        """Garbage in the fields of a job's hash leaves out what it hurts, and never raises."""
+        store.start("job", Attempt(5, 0, "e1"))
+        for field in ("1.started", "1.lines", "1.about", "1.ended", "2.end", "0.end", "x.end", "é", b"\xff.end"):
+            store.connection.hset(meta_key("job"), field, b"\xff[]")
+
+        summary = store.summary("job")
+        assert [attempt.number for attempt in summary.attempts] == [1, 2]
+        assert (summary.attempts[0].about, summary.attempts[0].end) == (None, None)
+        newer = {**ended().as_dict(), "since_version_9": 1}
+        store.connection.hset(meta_key("job"), "1.ended", json.dumps(newer))
+        assert store.summary("job").attempts[0].end == ended()
+
+
+class ServerContract(StoreContract):
+    """Promises about trouble that only a real server can have. A subclass also has ``own``, a server of its own."""
+
+    def test_a_server_that_is_gone_is_unavailable(self, own):
+        """Every call tells that Redis cannot be reached, in one line, and works again when it can."""
+        store = LogStore(connect(own.url, timeout=1), ttl=TTL)
+        store.start("job", Attempt(5, 0, "e1"))
+        reader = store.reader("job", Cursor())
+        own.stop()
+
+        calls = [
+            lambda: store.start("job", Attempt(5, 0, "e1")),
+            lambda: add(store, "job", Cursor(1, 0), lines(b"a\n")),
+            lambda: store.end("job", ended()),
+            lambda: store.keep_alive("job", 1),
+            lambda: store.delete("job"),
+            lambda: store.alive("job", 1),
+            lambda: store.expired("job"),
+            lambda: store.summary("job"),
+            store.jobs,
+            lambda: store.line("job", 1, 2),
+            lambda: store.tail("job", 1),
+            lambda: store.since("job", 1),
+            lambda: store.end_of("job", 1),
+            reader.read,
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailable, match=r"^Redis: .*\Z"):
+                call()
+        own.start()
+        assert store.summary("job") is None
+        assert store.start("job", Attempt(5, 1, "e1")) == (Cursor(1, 0), 0)
+        assert len(reader.read()) == 1
+
+    def test_a_server_that_hangs_is_unavailable_in_time(self, own):
+        """A server that takes connections and never answers fails a call within its timeout, once."""
+        store = LogStore(connect(own.url, timeout=0.3), ttl=TTL)
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\n"))
+        os.kill(own.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                add(store, "job", Cursor(1, 2), lines(b"b\n", 2))
+            assert time.monotonic() - began < 5
+        finally:
+            os.kill(own.pid, signal.SIGCONT)
+        # It was only late: the first try was carried out, and the second one is a repetition.
+        wait_until(lambda: store.summary("job").last.bytes == 4)
+        assert add(store, "job", Cursor(1, 2), lines(b"b\n", 2)) == 4
+        assert len(raw(store, "job")) == 3
+
+    def test_a_full_server_takes_all_or_nothing(self, own):
+        """Out of memory, a write is refused as a whole; nothing of it is there, and later it can be repeated."""
+        store = LogStore(connect(own.url), ttl=TTL)
+        for job_id in ("job", "reopened"):
+            store.start(job_id, Attempt(5, 0, "e1"))
+        store.end("reopened", ended(outcome="lost"))
+        store.connection.config_set("maxmemory-policy", "noeviction")
+        store.connection.config_set("maxmemory", 1)
+
+        for call in (
+            lambda: add(store, "job", Cursor(1, 0), lines(b"a\n")),
+            lambda: store.end("job", ended()),
+            lambda: store.start("job", Attempt(5, 0, "e2")),
+            lambda: store.keep_alive("job", 1),
+        ):
+            with pytest.raises(StoreUnavailable, match=r"OOM|maxmemory"):
+                call()
+        assert [(one.number, one.bytes, one.end) for one in store.summary("job").attempts] == [(1, 0, None)]
+        assert len(raw(store, "job")) == 1
+        with contextlib.suppress(StoreUnavailable):
+            add(store, "reopened", Cursor(1, 0), lines(b"a\n"))
+        summary = store.summary("reopened").last
+        assert (len(raw(store, "reopened")), summary.bytes, summary.end is None) in {(2, 0, False), (3, 2, True)}
+
+        store.connection.config_set("maxmemory", 0)
+        assert add(store, "job", Cursor(1, 0), lines(b"a\n")) == 2
+        assert store.end("job", ended(bytes_=2, lines_=1)) == 2
+
+    def test_scripts_survive_a_server_that_forgets_them(self, store):
+        """A restarted or flushed server no longer has the scripts; the store sends them again."""
+        store.start("job", Attempt(5, 0, "e1"))
+        store.connection.script_flush()
+        assert add(store, "job", Cursor(1, 0), lines(b"a\n")) == 2
+        store.connection.script_flush()
+        assert store.line("job", 1, 2) == Cursor(1, 2)
+
+    def test_a_wrong_kind_of_key_is_told_in_rediss_words(self, store):
+        """A key that somebody else made is told as such: waiting for Redis would not help."""
+        store.connection.set(meta_key("job"), "not a hash")
+        with pytest.raises(CorruptRecord, match="WRONGTYPE"):
+            store.summary("job")
+        with pytest.raises(CorruptRecord, match="WRONGTYPE"):
+            store.start("job", Attempt(5, 0, "e1"))
+
+    def test_a_reader_beside_a_writer_sees_each_byte_once(self, store):
+        """While one thread writes, readers from different places get a complete log, in order, without doubles."""
+        store.start("job", Attempt(5, 0, "e1"))
+        total = 400
+
+        def write():
+            for n in range(total):
+                chunk = lines(b"%03d\n" % n, 4 * n, n + 1)
+                assert store.append("job", Cursor(1, 4 * n), [encode(chunk)], end=4 * n + 4, lines=n + 1) == chunk.end
+            store.end("job", ended(bytes_=4 * total, lines_=total))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        found = {}
+        for offset in (0, 6, 800):
+            reader, data = store.reader("job", Cursor(1, offset)), b""
+            while not found.get(offset):
+                for record in reader.read():
+                    data += record.data if isinstance(record, Chunk) else b""
+                    if isinstance(record, End):
+                        found[offset] = data
+        writer.join()
+
+        whole = b"".join(b"%03d\n" % n for n in range(total))
+        assert found == {offset: whole[offset:] for offset in found}
+
+
+def sample(last):
+    """Every number from 0 to `last`, or, where that are many, those at both ends and some between."""
+    if last <= 60:
+        return range(last + 1)
+    return sorted({*range(20), *range(20, last, last // 20), *range(last - 20, last + 1)})

@@ -1,0 +1,265 @@
+"""The documents tell the truth: what there is, is in them, and what they tell people to type, works."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from tailer.cli import main
+from tailer.errors import ExitCode, TailerError
+from tailer.query import LOG_PARAMETERS
+from tailer.records import OUTCOMES, End
+from tailer.settings import Settings
+from tailer.web import create_app
+from tests.processes import free_port, running
+from tests.stack import BIN, ROOT, Stack, clean
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+README = (ROOT / "README.md").read_text()
+SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def variables() -> set[str]:
+    """The environment variables that the settings are read from, as the source names them."""
+    source = (ROOT / "tailer" / "settings.py").read_text()
+    return set(re.findall(r'"((?:TAILER|RQ|REDIS|DEMO)_[A-Z_]+|DYNO)"', source))
+
+
+@pytest.mark.parametrize("variable", sorted(variables()))
+def test_every_setting_is_documented(variable):
+    """Each environment variable that Tailer reads has a row in the table of settings."""
+    assert re.search(rf"^\|[^|]*`{variable}`", OPERATIONS, re.MULTILINE)
+
+
+def test_the_variables_are_all_of_the_settings():
+    """No setting is read from a variable that the test above would not find."""
+    unset = {field.name for field in dataclasses.fields(Settings)} - {"rq_url_given"}
+
+    assert len(variables() - {"REDIS_URL"}) == len(unset)
+
+
+def test_every_documented_setting_exists():
+    """The table of settings names nothing that is not read."""
+    table = OPERATIONS.partition("## Settings")[2].partition("\n## ")[0]
+    named = {
+        name for row in re.findall(r"^\|([^|]*)\|", table, re.MULTILINE) for name in re.findall("`([A-Z_]+)`", row)
+    }
+
+    assert named - {"PORT", "WEB_CONCURRENCY"} == variables()
+
+
+def test_every_route_is_documented():
+    """Each URL that is served is in the protocol."""
+    rules = {rule.rule.replace("<job_id>", "<id>") for rule in create_app(Settings()).url_map.iter_rules()}
+
+    for rule in rules - {"/static/<path:filename>"}:
+        assert f"`GET {rule}`" in PROTOCOL
+
+
+@pytest.mark.parametrize("parameter", sorted(LOG_PARAMETERS))
+def test_every_parameter_is_documented(parameter):
+    """Each parameter of a log's URL has its place in the table."""
+    assert re.search(rf"^\|[^|]*`{parameter}`", PROTOCOL, re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", [*OUTCOMES, *(field.name for field in dataclasses.fields(End))])
+def test_every_word_of_the_end_record_is_documented(word):
+    """Each outcome, and each field of the end record, is in the protocol."""
+    table = PROTOCOL.partition("### The end record")[2].partition("\n## ")[0]
+
+    assert f"`{word}`" in table
+
+
+@pytest.mark.parametrize("code", list(ExitCode))
+def test_every_exit_code_is_documented(code):
+    """Each exit code has its row."""
+    assert re.search(rf"^\| {int(code)}\b", OPERATIONS.partition("## Exit codes")[2], re.MULTILINE)
+
+
+def test_every_status_is_documented():
+    """Each HTTP status that an error of ours stands for is in the protocol, unless clients never see it."""
+    shown = {error.status for error in TailerError.__subclasses__()} - {500, 409, 502}
+
+    for status in shown:
+        assert re.search(rf"^\| {status} \|", PROTOCOL, re.MULTILINE), status
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_has_help_with_examples(command):
+    """`--help` of each command ends with examples that begin with its name."""
+    shown = click.Context(main.commands[command], info_name=f"tailer {command}").get_help()
+
+    assert f"tailer {command}" in shown.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    """A link to another file of ours, or to a heading, leads to one that is there."""
+    for target in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+        path = document.parent / target[0] if target[0] else document
+        assert path.exists(), target
+        if target[1]:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert target[1] in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# What the README tells people to type.
+
+
+def examples() -> list[str]:
+    """The Python of the embedding page, block by block."""
+    page = (ROOT / "docs" / "embedding.md").read_text()
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+def ran(argv: list[str], env: dict[str, str] | None = None) -> str:
+    """What a command of a few seconds prints; it must succeed."""
+    environ = {**os.environ, **(env or {})}
+    done = subprocess.run(argv, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, (argv, done.stdout, done.stderr)
+    return done.stdout
+
+
+def commands() -> list[str]:
+    """Each line of the README's shell blocks."""
+    return [line for block in SHELL.findall(README) for line in block.splitlines() if line.strip()]
+
+
+def listening(process) -> bool:
+    """Whether a worker says that it waits for jobs."""
+    return "*** Listening on" in process.text()
+
+
+@contextlib.contextmanager
+def served(stack: Stack) -> Iterator[str]:
+    """A finished job on the shared stack; yields its id."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello")
+    stack.work(queue)
+    yield job.id
+
+
+def finished(stack: Stack, command: str) -> str:
+    """Run a command about a job that has ended, against the shared stack; returns its output."""
+    with served(stack) as job_id:
+        line = command.replace("JOB", job_id).replace("http://127.0.0.1:8000", stack.web)
+        env = {**os.environ, "REDIS_URL": stack.url, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        return ran(shlex.split(line), env)
+
+
+def check_follow(stack: Stack, command: str) -> None:
+    """It shows what the job printed."""
+    assert "hello" in finished(stack, command)
+
+
+def check_jobs(stack: Stack, command: str) -> None:
+    """It lists, and has nothing to say of failures where there are none of this status."""
+    assert "JOB" in finished(stack, command).upper()
+
+
+def check_worker(stack: Stack, command: str) -> None:
+    """The worker starts and waits for jobs."""
+    env = {"RQ_REDIS_URL": stack.url, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    with running(clean(shlex.split(command)), cwd=ROOT, env=env, ready=listening):
+        pass
+
+
+def check_serve(stack: Stack, command: str) -> None:
+    """The web side answers, on a port of the test's own."""
+    address = f"127.0.0.1:{free_port()}"
+    first, *rest = shlex.split(command.replace("redis://127.0.0.1:6379/0", stack.url))
+    name, _, value = first.partition("=")
+    env = {name: value, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    with running(clean([*rest, "--bind", address]), env=env, cwd=ROOT, ready="Booting worker"):
+        line = ["curl", "-s", "--retry", "5", "--retry-connrefused", f"http://{address}/readyz"]
+        assert subprocess.run(line, capture_output=True, timeout=30, check=True).stdout == b"ok\n"
+
+
+def check_run(stack: Stack, command: str) -> None:
+    """The job runs with its arguments, and the command leaves as it did."""
+    queue = stack.queue()
+    line = command.replace("--queue default", f"--queue {queue.name}").replace(
+        "mymodule.nightly_import", "builtins.print"
+    )
+    env = {"REDIS_URL": stack.url, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    with stack.worker(queue), running(clean(shlex.split(line)), env=env, cwd=ROOT) as process:
+        assert process.wait(30) == 0
+        assert "2026-11-23" in process.stdout().decode()
+
+
+def check_target(stack: Stack, command: str) -> None:
+    """The Makefile has the target, and its last step is what the README says; test_stack and CI run them."""
+    target = command.split()[1]
+    shown = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+
+    assert {"demo": "tailer demo", "test": "pytest"}[target] in shown.splitlines()[-1]
+
+
+def check_install(stack: Stack, command: str) -> None:
+    """The distribution's name is the one that pyproject.toml gives; test_wheel installs it."""
+    assert f'name = "{command.rsplit(maxsplit=1)[-1]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+CHECKS: list[tuple[str, Callable[[Stack, str], None]]] = [
+    ("make ", check_target),
+    ("pip install ", check_install),
+    ("rq worker ", check_worker),
+    ("REDIS_URL=", check_serve),
+    ("curl ", check_follow),
+    ("tailer follow ", check_follow),
+    ("tailer jobs ", check_jobs),
+    ("tailer run ", check_run),
+]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_readme_commands_work(stack, command):
+    """What the README says to type does what it says; places and ids are the test's own."""
+    check = next(check for start, check in CHECKS if command.startswith(start))
+
+    check(stack, command)
+
+
+def test_the_python_of_the_embedding_page_works(stack):
+    """The examples that read a log, put together, print it."""
+    reading = "".join(block for block in examples() if "LogStore" in block or "Hub" in block)
+    with served(stack) as job_id:
+        code = f"from types import SimpleNamespace\njob = SimpleNamespace(id={json.dumps(job_id)})\n{reading}"
+        code = code.replace("redis://127.0.0.1:6379/0", stack.url)
+        printed = ran([sys.executable, "-c", code])
+
+    assert printed.count("b'hello") == 2
+    assert "Final(end=End(outcome='finished'" in printed
+
+
+def test_the_blueprint_of_the_embedding_page_works(stack):
+    """The example that mounts the blueprint serves a job's log below its prefix."""
+    mounting = next(block for block in examples() if "init_app" in block)
+    with served(stack) as job_id:
+        code = f"{mounting}\nprint(app.test_client().get('/tailer/jobs/{job_id}/log').text)"
+        assert "hello" in ran([sys.executable, "-c", code], {"REDIS_URL": stack.url})
+
+
+def test_the_guarantees_name_tests_that_are_there():
+    """Each promise names the tests that prove it, and they exist."""
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    named = re.findall(r"`(test_\w+)(?:::(\w+))?`", page)
+    sources = {path.stem: path.read_text() for path in Path(ROOT / "tests").glob("test_*.py")}
+
+    assert len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 10
+    for module, test in named:
+        assert module in sources, module
+        assert not test or f"def {test}(" in sources[module], f"{module}::{test}"

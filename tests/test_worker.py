@@ -1,0 +1,439 @@
+"""What a worker captures, what it leaves alone, and how it goes: with real workers and real signals."""
+
+import ast
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rq import Callback, Queue, Worker
+from rq.webhook import Webhook
+
+from tailer.embedded import EmbeddedServer
+from tailer.store import LogStore, connect
+from tests.processes import free_port
+from tests.stack import ROOT, Stack, children, read_log, worker_process
+from tests.waiting import wait_until
+
+CLASSES = ("worker.Worker", "worker.HerokuWorker", "worker.SpawnWorker", "worker.SimpleWorker")
+FORKING = CLASSES[:3]
+USER_CODE = ("--exception-handler", "tests.user_code.ignore")
+"""Options that make a worker import tests.user_code before it forks."""
+
+
+# What is captured.
+
+
+@pytest.mark.parametrize("mode", ["separate", "merged", "pty"])
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_everything_a_job_writes_is_captured(stack: Stack, worker_class: str, mode: str):
+    """Whatever way a job writes, and whatever the class and the capture mode, its output is in its log, once."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.write_in_every_way")
+    stack.work(queue, *USER_CODE, worker_class=worker_class, env={"TAILER_CAPTURE": mode})
+    log = stack.log(job.id)
+    assert log.end.outcome == "finished"
+    assert log.about.capture == mode
+    lines = log.data().decode().replace("stdout: no newline", "stdout: no newline\n").splitlines()
+    ways = {
+        *("stdout: print", "stdout: saved at import", "stdout: os.write", "stdout: os.system", "stdout: fork"),
+        *("stdout: spawn", "stdout: thread", "stdout: C puts", "stdout: no newline"),
+        *("stderr: print", "stderr: handler made at import", "stderr: subprocess"),
+    }
+    assert sorted(line for line in lines if line.startswith("std")) == sorted(ways)
+    faults = [line for line in lines if not line.startswith("std")]
+    assert faults[0].endswith("(most recent call first):")
+    assert any("in write_in_every_way" in line for line in faults)
+    if mode == "separate":
+        assert b"stderr" not in log.stdout
+        assert b"stdout" not in log.stderr
+
+
+@pytest.mark.parametrize("mode", ["merged", "pty"])
+def test_one_pipe_keeps_the_order(stack: Stack, mode: str):
+    """With one pipe for both streams, the log has the bytes in exactly the order in which they were written."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.alternate", 2000)
+    stack.work(queue, env={"TAILER_CAPTURE": mode})
+    assert stack.log(job.id).data() == b"".join(b"%d\n" % number for number in range(2000))
+
+
+@pytest.mark.parametrize(("mode", "seen"), [("separate", "[False, False]\nNone\n"), ("pty", "[True, True]\n120\n")])
+def test_terminal(stack: Stack, mode: str, seen: str):
+    """A job has a terminal, of a given width and without changed line ends, if and only if the mode is pty."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.terminal")
+    stack.work(queue, env={"TAILER_CAPTURE": mode})
+    assert stack.log(job.id).data().decode() == seen
+
+
+@pytest.mark.parametrize("worker_class", CLASSES)
+@pytest.mark.parametrize(
+    ("name", "output"), [("close_output", b"before\n"), ("replace_output", b"in a buffer")], ids=["closed", "replaced"]
+)
+def test_output_taken_away(stack: Stack, worker_class: str, name: str, output: bytes):
+    """A job that closes or replaces its output ends as it would otherwise, and what it wrote before is kept."""
+    queue = stack.queue()
+    job, after = queue.enqueue(f"tests.jobs.{name}"), queue.enqueue("tests.jobs.hello")
+    stack.work(queue, worker_class=worker_class)
+    log = stack.log(job.id)
+    assert (log.end.outcome, log.data()) == ("finished", output)
+    if worker_class in FORKING:
+        assert stack.log(after.id).data() == b"hello\n"
+
+
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_partial_line_is_shown_soon(stack: Stack, worker_class: str, tmp_path: Path):
+    """A prompt without a newline is in the log soon, while the job waits."""
+    queue, path = stack.queue(), tmp_path / "prompted"
+    job = queue.enqueue("tests.jobs.prompt", str(path))
+    with stack.worker(queue, "--burst", worker_class=worker_class):
+        wait_until(path.exists, 20)
+        stack.wait_for_output(job.id, b"Password: ", timeout=3)
+        path.unlink()
+        assert stack.log(job.id).data() == b"Password: "
+
+
+def test_c_code_that_holds_the_lock(stack: Stack):
+    """In a SimpleWorker, C code that writes megabytes while it holds the interpreter's lock does not stand still."""
+    queue, size = stack.queue(), 4 << 20
+    job = queue.enqueue("tests.jobs.write_holding_the_lock", size, job_timeout=20)
+    stack.work(queue, worker_class="worker.SimpleWorker")
+    log = stack.log(job.id)
+    assert (log.end.outcome, log.stderr) == ("finished", b"%d\n" % size)
+    assert log.stdout == b"x" * size
+
+
+# RQ's own lines, and the console.
+
+
+@pytest.mark.parametrize("level", ["--quiet", None, "--verbose"])
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_rq_lines_stay_out(stack: Stack, worker_class: str, level: str | None):
+    """RQ's lines are on the worker's console and not in the log; what a job logs through RQ's logger is in the log."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.log_through_rq")
+    console = stack.work(queue, *([level] if level else []), worker_class=worker_class)
+    log = stack.log(job.id)
+    assert re.fullmatch(rb"(\d\d:\d\d:\d\d )?mine\n", log.data().replace(b"no newline at end", b""))
+    assert log.data().count(b"no newline at end") == 1
+    assert ("performing job" in console) == (level == "--verbose" and worker_class != "worker.SpawnWorker")
+    assert ("Successfully completed" in console) == (level != "--quiet" and worker_class != "worker.SpawnWorker")
+
+
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_traceback_once(stack: Stack, worker_class: str):
+    """A failing job's traceback is in its log once, without RQ's frames; RQ's report of it is on the console."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.fail")
+    console = stack.work(queue, worker_class=worker_class)
+    text = stack.log(job.id).data().decode()
+    assert text.count("Traceback (most recent call last)") == 1
+    assert "/rq/" not in text
+    assert text.startswith("about to fail\n")
+    assert "exception raised while executing (tests.jobs.fail)" in console
+    assert "perform_job" in console
+
+
+def test_traceback_of_a_callback(stack: Stack):
+    """When a failure callback fails too, both tracebacks are in the log, each without RQ's frames."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.fail", on_failure=Callback("tests.user_code.fail_again"))
+    stack.work(queue)
+    log = stack.log(job.id)
+    text = log.stderr.decode()
+    assert log.end.reason == "KeyError: 'again'"
+    assert text.count("Traceback (most recent call last)") == 2
+    assert "ValueError: no π" in text
+    assert "/rq/" not in text
+
+
+def test_webhook_that_fails(stack: Stack):
+    """What RQ says of a webhook that nobody answers is on the worker's console."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello", webhooks=[Webhook(f"http://127.0.0.1:{free_port()}", "finished")])
+    console = stack.work(queue)
+    assert stack.log(job.id).data() == b"hello\n"
+    assert "Failed to send webhook" in console
+
+
+def test_root_handler(stack: Stack):
+    """With all logging on a handler of the root logger, RQ's lines stay out of the log, and the job's are in it."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.log_through_rq")
+    console = stack.work(queue, "-c", "tests.root_logging")
+    log = stack.log(job.id)
+    assert (log.stderr, log.stdout) == (b"rq.worker: mine\n", b"no newline at end")
+    assert "rq.worker: Successfully completed" in console
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_console(stack: Stack, worker_class: str, on: bool):
+    """What a job writes also reaches the worker's own stdout and stderr, unless TAILER_CONSOLE=0."""
+    queue = stack.queue()
+    queue.enqueue("tests.jobs.write_in_every_way")
+    env = {} if on else {"TAILER_CONSOLE": "0"}
+    with stack.worker(queue, "--burst", worker_class=worker_class, env=env) as process:
+        assert process.wait(30) == 0
+        out, err = process.stdout().decode(), process.stderr().decode()
+    for way in ("print", "fork", "C puts", "no newline"):
+        assert out.count(f"stdout: {way}") == on
+    assert err.count("stderr: subprocess") == on
+    assert "*** Listening on" in out
+
+
+@pytest.mark.parametrize("worker_class", ["worker.Worker", "worker.SimpleWorker"])
+def test_pending_text_of_the_worker(stack: Stack, worker_class: str):
+    """Text that the worker itself had not written yet when a job began comes out once, and not in the job's log."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello")
+    # --quiet, because RQ's own lines would push Python's text out.
+    options = ("--quiet", *USER_CODE)
+    console = stack.work(queue, *options, worker_class=worker_class, env={"USER_CODE_PENDING": "pending text"})
+    assert sorted(console.split("\n")) == ["", "C's pending text", "Python's pending text", "hello"]
+    assert stack.log(job.id).data() == b"hello\n"
+
+
+# What a job leaves running.
+
+
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_daemon_lives_on(stack: Stack, worker_class: str, tmp_path: Path):
+    """A daemon that a job leaves behind neither keeps the log open nor dies when the job has ended."""
+    queue, path = stack.queue(), tmp_path / "count"
+    job = queue.enqueue("tests.jobs.start_daemon", str(path))
+    with stack.worker(queue, worker_class=worker_class), killed(tmp_path / "count.pid"):
+        log = stack.log(job.id)
+        ended = count(path)
+        assert log.end.outcome == "finished"
+        assert b"daemon started\n" in log.stdout
+        wait_until(lambda: count(path) > ended + 25, 10, "more lines of the daemon than a pipe holds")
+        assert len(stack.log(job.id).records) == len(log.records)
+        after = queue.enqueue("tests.jobs.hello")
+        assert stack.log(after.id).data() == b"hello\n"
+
+
+def count(path: Path) -> int:
+    """How many lines the daemon of `start_daemon` has written; it may be writing the number just now."""
+    return int(path.read_text() or 0)
+
+
+@contextlib.contextmanager
+def killed(path: Path) -> Iterator[None]:
+    """Kill the process with the pid in this file when the block ends."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(path.read_text()), signal.SIGKILL)
+
+
+# Signals.
+
+
+def test_warm_shutdown(stack: Stack, tmp_path: Path):
+    """One SIGTERM lets the job finish and its log be complete; then the worker goes."""
+    queue, path = stack.queue(), tmp_path / "go"
+    job = queue.enqueue("tests.jobs.wait_for", str(path))
+    with stack.worker(queue) as process:
+        stack.wait_for_output(job.id, b"waiting\n")
+        process.signal(signal.SIGTERM)
+        wait_until(lambda: "warm shut down requested" in process.text())
+        path.touch()
+        assert process.wait() == 0
+    log = stack.log(job.id)
+    assert (log.end.outcome, log.end.status, log.data()) == ("finished", "finished", b"waiting\ndone\n")
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "outcome", "number"),
+    [("worker.Worker", "killed", signal.SIGTERM), ("tests.user_code.HastyHerokuWorker", "failed", None)],
+)
+def test_dyno_stop(stack: Stack, tmp_path: Path, worker_class: str, outcome: str, number: int | None):
+    """SIGTERM to all processes at once, as a stopping dyno gets it, leaves the last words and a true end record."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.wait_for", str(tmp_path / "never"))
+    with stack.worker(queue, worker_class=worker_class) as process:
+        stack.wait_for_output(job.id, b"waiting\n")
+        for pid in (*children(process.pid), process.pid):
+            os.kill(pid, signal.SIGTERM)
+        assert process.wait() == 0
+    log = stack.log(job.id)
+    assert (log.end.outcome, log.end.status, log.end.signal) == (outcome, "failed", number)
+    assert log.stdout == b"waiting\n"
+    assert (b"ShutDownImminentException" in log.stderr) == (outcome == "failed")
+
+
+def test_module_on_a_dyno(stack: Stack, tmp_path: Path):
+    """`python -m worker` runs a HerokuWorker where DYNO is set: a horse is told of a shutdown, and may finish."""
+    queue, path = stack.queue(), tmp_path / "go"
+    job = queue.enqueue("tests.jobs.wait_for", str(path))
+    with stack.worker(queue, command="python -m worker", worker_class=None, env={"DYNO": "worker.1"}) as process:
+        stack.wait_for_output(job.id, b"waiting\n")
+        process.signal(signal.SIGTERM)
+        wait_until(lambda: "Imminent shutdown" in process.text())
+        path.touch()
+        assert process.wait() == 0
+    log = stack.log(job.id)
+    assert (log.end.outcome, log.data()) == ("finished", b"waiting\ndone\n")
+
+
+# Redis away.
+
+
+@pytest.mark.parametrize("worker_class", ["worker.Worker", "worker.SimpleWorker"])
+def test_log_store_hangs(server: EmbeddedServer, tmp_path: Path, worker_class: str):
+    """While the Redis of the logs hangs, jobs go on as if nothing were; their logs are complete once it is back."""
+    check_outage(
+        server,
+        tmp_path,
+        worker_class,
+        begin=lambda logs: os.kill(logs.pid, signal.SIGSTOP),
+        end=lambda logs: os.kill(logs.pid, signal.SIGCONT),
+    )
+
+
+@pytest.mark.parametrize("worker_class", ["worker.Worker", "worker.SimpleWorker"])
+def test_log_store_restarts(server: EmbeddedServer, tmp_path: Path, worker_class: str):
+    """While the Redis of the logs is down, jobs go on as if nothing were; their logs are complete once it is back."""
+    check_outage(server, tmp_path, worker_class, begin=lambda logs: logs.stop(), end=lambda logs: logs.start())
+
+
+def check_outage(
+    server: EmbeddedServer,
+    directory: Path,
+    worker_class: str,
+    begin: Callable[[EmbeddedServer], object],
+    end: Callable[[EmbeddedServer], object],
+) -> None:
+    """Run a job that prints before and during the outage, and two others that run wholly within it."""
+    queue, path = Queue("outage", connection=connect(server.url)), directory / "go"
+    with EmbeddedServer(data_dir=directory / "logs", extra=("--appendonly", "yes", "--appendfsync", "always")) as logs:
+        store = LogStore(connect(logs.url))
+        first = queue.enqueue("tests.jobs.count_until", str(path))
+        jobs = [first, *(queue.enqueue("tests.jobs.hello") for _ in range(2))]
+        env = {"TAILER_REDIS_URL": logs.url}
+        with worker_process(server.url, queue.name, worker_class=worker_class, env=env) as process:
+            wait_until(lambda: (summary := store.summary(first.id)) and summary.last.lines > 100)
+            begin(logs)
+            path.touch()
+            began = time.monotonic()
+            wait_until(lambda: all(job.get_status(refresh=True) == "finished" for job in jobs), 20)
+            assert time.monotonic() - began < 10
+            end(logs)
+            ended = [read_log(store, job.id, timeout=30) for job in jobs]
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+    assert [(log.end.outcome, log.holes) for log in ended] == [("finished", [])] * len(jobs)
+    lines = range(first.return_value())
+    assert ended[0].data() == b"".join(b"%d\n" % number for number in lines)
+    assert [log.data() for log in ended[1:]] == [b"hello\n"] * 2
+
+
+# Nothing piles up.
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "times"), [("worker.Worker", 50), ("worker.SpawnWorker", 12), ("worker.SimpleWorker", 50)]
+)
+def test_nothing_leaks(stack: Stack, worker_class: str, times: int):
+    """After many jobs, half of which fail, a worker has the open files, threads and children it had after four."""
+    queue = stack.queue()
+
+    def run(times: int) -> None:
+        jobs = [queue.enqueue(f"tests.jobs.{('hello', 'fail')[number % 2]}") for number in range(times)]
+        assert {stack.log(job.id).end.outcome for job in jobs} == {"finished", "failed"}
+        wait_until(lambda: Worker.all(queue=queue)[0].get_state() == "idle")
+
+    def held() -> dict[str, int]:
+        proc = Path("/proc") / str(process.pid)
+        counts = {name: len(list((proc / name).iterdir())) for name in ("fd", "task")}
+        return {**counts, "children": len(children(process.pid))}
+
+    with stack.worker(queue, worker_class=worker_class) as process:
+        run(4)
+        before = held()
+        run(times)
+        # A thread that has been joined is still there for a moment.
+        wait_until(lambda: all(count <= before[name] for name, count in held().items()), 10, f"at most {before}")
+
+
+# Settings.
+
+
+@pytest.mark.parametrize("command", ["rq worker", "python -m worker"])
+@pytest.mark.parametrize(("name", "value"), [("TAILER_CAPTURE", "both"), ("TAILER_BUFFER", "much")])
+def test_bad_setting(stack: Stack, command: str, name: str, value: str):
+    """A setting that cannot be used stops the worker before it takes a job, with one line that names it."""
+    queue = stack.queue()
+    queue.enqueue("tests.jobs.hello")
+    with stack.worker(queue, command=command, env={name: value}) as process:
+        assert process.wait() == 1
+        assert process.stderr().decode().startswith(f"tailer: {name}={value!r} cannot be used: ")
+        assert process.text().count("\n") == 1
+    assert len(queue) == 1
+
+
+# What is loaded, and who reads the environment.
+
+
+def loaded(statement: str) -> set[str]:
+    """The modules that a fresh Python has after this statement."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return set(found.stdout.split())
+
+
+def test_import_is_light():
+    """Importing the worker classes loads, beyond RQ itself, nothing but this project, zstandard and Python's own."""
+    more = loaded("import worker") - loaded("import rq")
+    foreign = {name.partition(".")[0] for name in more} - sys.stdlib_module_names
+    assert foreign == {"worker", "tailer", "zstandard"}
+    assert {name for name in more if name.startswith("tailer.")} <= LIGHT
+
+
+LIGHT = {f"tailer.{name}" for name in ("errors", "records", "settings", "store", "workers")}
+"""What the worker side shares with the rest."""
+
+
+def test_web_side_does_not_load_the_workers():
+    """The web application runs without the package of the workers."""
+    assert not {name for name in loaded("import tailer.web") if name.partition(".")[0] == "worker"}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Each module of the two packages, by its path."""
+    for path in sorted([*(ROOT / "tailer").glob("**/*.py"), *(ROOT / "worker").glob("**/*.py")]):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def test_tailer_never_imports_worker():
+    """No module of tailer imports the workers' package, not even within a function."""
+    for path, tree in modules():
+        for node in ast.walk(tree) if path.startswith("tailer/") else ():
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.partition(".")[0] == "worker"], path
+
+
+def test_only_settings_read_the_environment():
+    """The environment is read by tailer.settings alone; a worker writes there what its horse and its children need."""
+    found = set()
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv", "putenv"}:
+                found |= {(path, ast.unparse(node))} if ast.unparse(node.value) == "os" else set()
+            elif isinstance(node, ast.ImportFrom) and node.module == "os":
+                found |= {(path, alias.name) for alias in node.names if "env" in alias.name}
+    assert found == {
+        ("tailer/settings.py", "os.environ"),
+        ("worker/classes.py", "os.environ"),  # TAILER_CAPTURE_FDS, from the worker to its spawned horse
+        ("worker/horse.py", "os.environ"),  # PYTHONUNBUFFERED, for the job's children
+    }
