@@ -127,7 +127,8 @@ def test_up_ends_when_nobody_reads_what_it_says(tmp_path):
     with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=tmp_path) as process:
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(LATE) == 0
+        # 141 if it is its own line that finds the pipe closed, 0 if one of its processes' is.
+        assert process.wait(LATE) in {0, 141}
     wait_until(lambda: not ours())
 
 
