@@ -25,13 +25,12 @@ with the offset that the store really has. Reading never writes.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
@@ -328,18 +327,18 @@ class LogStore:
             LogClosed: that number belongs to another execution.
         """
         key = meta_key(job_id)
+        number = attempt.number or 1  # Most jobs run once: their number need not be asked for.
         with redis_errors():
             for _ in range(10):
-                number = attempt.number or int(self.connection.hget(key, "attempts") or 0) + 1
-                wanted = replace(attempt, number=number)
-                about = json.dumps(asdict(wanted), separators=(",", ":"))
-                args: list[Any] = [number, attempt.execution, encode(wanted), about, attempt.time, self._ttl_ms]
+                element = encode(replace(attempt, number=number))
+                args: list[Any] = [number, attempt.execution, element, _payload(element), attempt.time, self._ttl_ms]
                 found = self._start(keys=[key], args=[*args, wake_channel(job_id)])
                 if found:
                     self._touch_index(job_id)
                     return Cursor(int(found[0]), int(found[1])), int(found[2])
                 if attempt.number:
                     break
+                number = int(self.connection.hget(key, "attempts") or 0) + 1
         raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
 
     def _touch_index(self, job_id: str, *, only_if_missing: bool = False) -> None:
@@ -378,12 +377,12 @@ class LogStore:
         """
         args: list[Any] = [end.attempt, end.bytes]
         for final in (end.final, False):
-            record = replace(end, final=final)
-            args += [encode(record), json.dumps(record.as_dict(), separators=(",", ":"))]
+            element = encode(replace(end, final=final))
+            args += [element, _payload(element)]
         args += [self._ttl_ms, wake_channel(job_id), "0" if end.outcome == "lost" else "1"]
         with redis_errors():
             answer = self._end(keys=[meta_key(job_id)], args=args)
-            self._touch_index(job_id)
+            self.connection.zadd(INDEX, {job_id: now_ms()})
         return self._offset(job_id, end.attempt, answer)
 
     def _offset(self, job_id: str, attempt: int, answer: bytes) -> int:
@@ -631,6 +630,11 @@ class LogReader:
         hole = Hole(record.time, self.offset, first, line - first, self._midline, record.offset - self.offset, cause)
         self.offset, self.line, self._unreadable = record.offset, line, False
         return hole
+
+
+def _payload(element: bytes) -> bytes:
+    """Return what stands behind an element's header."""
+    return element.partition(b"\n")[2]
 
 
 def _readable(element: bytes | None) -> Record | None:
