@@ -1,0 +1,1 @@
+"""What Tailer costs and how fast it is, measured on this machine: ``python -m bench [NAME...]``."""

@@ -1,0 +1,25 @@
+"""Runs the benchmarks named on the command line, or those that keep the documentation fresh; prints their tables and puts them into the documentation."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from bench.report import write
+
+NAMES = ("capture", "memory", "delay")
+ON_REQUEST = ("fanout",)
+"""Takes a quarter of an hour, a C compiler, and nginx with nchan to compare with."""
+
+
+def main(wanted: list[str]) -> None:
+    """Run them one after the other: each needs the machine for itself."""
+    if unknown := set(wanted) - {*NAMES, *ON_REQUEST}:
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join((*NAMES, *ON_REQUEST))}")
+    for name in wanted or NAMES:
+        text = importlib.import_module(f"bench.{name}").measure()
+        print(f"## {name}\n\n{text}", flush=True)
+        write(name, text)
+
+
+main(sys.argv[1:])
