@@ -1,4 +1,7 @@
-"""Runs the benchmarks named on the command line, or those that keep the documentation fresh; prints their tables and puts them into the documentation."""
+"""Runs the benchmarks named on the command line, or those of `make bench`.
+
+Prints their tables and puts them into the documentation.
+"""
 
 from __future__ import annotations
 
