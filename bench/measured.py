@@ -17,6 +17,7 @@ import redis
 import rq
 
 import worker
+from bench.jobs import nothing
 from tailer.embedded import EmbeddedServer
 from worker.capture import Capture
 from worker.horse import Redirection
@@ -112,17 +113,18 @@ def run(
 ) -> list[Cost]:
     """Empty the server, and run a number of jobs, one after the other, in a worker whose console is /dev/null.
 
-    ``piped`` puts a pipe and ``cat`` before it: what a container, systemd or Heroku gives a process for a console.
+    It has run an empty one before, so that connecting and the like is not counted. ``piped`` puts a pipe and ``cat`` before it: what a container, systemd or Heroku gives a process for a console.
     """
     connection = redis.Redis.from_url(server.url)
     connection.execute_command("FLUSHALL", "SYNC")
     queue = rq.Queue(connection=connection)
+    queue.enqueue(nothing)
     queued = {job.id: job for job in [queue.enqueue(function, *args, **kwargs) for _ in range(jobs)]}
     argv = command(server, worker_class, "--burst")
     if piped:
         argv = ["sh", "-c", '"$@" | cat', "sh", *argv]
     null = subprocess.DEVNULL
     subprocess.run(argv, env=environment(server), stdout=null, stderr=null, check=True)
-    raw = [json.loads(one) for one in connection.lrange(COSTS, 0, -1)]
+    raw = [json.loads(one) for one in connection.lrange(COSTS, 1, -1)]
     connection.close()
     return [Cost(one["job"], one["wall"], one["cpu"], queued[one["job"]].return_value()) for one in raw]
