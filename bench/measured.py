@@ -113,7 +113,8 @@ def run(
 ) -> list[Cost]:
     """Empty the server, and run a number of jobs, one after the other, in a worker whose console is /dev/null.
 
-    It has run an empty one before, so that connecting and the like is not counted. ``piped`` puts a pipe and ``cat`` before it: what a container, systemd or Heroku gives a process for a console.
+    It has run an empty one before, so that connecting and the like is not counted. ``piped`` gives it a pipe to
+    ``cat`` for a console, as a container, systemd or Heroku would.
     """
     connection = redis.Redis.from_url(server.url)
     connection.execute_command("FLUSHALL", "SYNC")
