@@ -1,21 +1,28 @@
 """gunicorn's settings, read by `gunicorn wsgi:app` from the directory it starts in; each with its reason."""
 
+import gc
 import os
+import resource
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from tailer.hub import Hub
 
 # A platform that sets PORT routes to it from outside; without one the logs stay on this machine.
 bind = f"0.0.0.0:{port}" if (port := os.environ.get("PORT")) else "127.0.0.1:8000"
 
-# A follower is a greenlet of a few kB, not a thread, and it does nothing but wait.
+# Requests are short: who follows a log is handed over to the hub. gevent serves a burst of them without a thread each.
 worker_class = "gevent"
 
 # One process reads each followed log once, however many follow it: more processes only buy more cores.
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 
-# Each follower holds a connection for as long as it looks; gunicorn's own 1000 would leave the next one waiting.
+# What is not handed over (HTTP/1.0) holds its connection; gunicorn's own 1000 would leave the next one waiting.
 worker_connections = 10_000
 
 # A burst of clients that come back after a reload must find room before they are accepted; the kernel may cap it.
-backlog = 2048
+backlog = 8192
 
 # Longer than the pause between two requests of a browser, so that it needn't connect again; idle ones are cheap.
 keepalive = 75
@@ -23,12 +30,37 @@ keepalive = 75
 # gevent workers answer the arbiter beside their requests: only a process that is stuck is killed, never a long stream.
 timeout = 30
 
-# What a stop or reload gives requests to end by themselves. Streams are cut then, without the last HTTP chunk, so
-# their clients know that the log goes on and resume from their cursor; more time would only delay that.
+# What a stop or reload gives requests to end by themselves. The hub ends all streams at once when it is told to, so
+# that their clients know that the log goes on and resume from their cursor; more time would only delay that.
 graceful_timeout = 5
+
+# Nothing is recycled after so many requests (`max_requests`): it would cut all who follow, and memory does not grow.
 
 # Nothing here is steered through gunicorn's control socket, and two instances of one user would share its path.
 control_socket_disable = True
 
 # One line per request that lasts hours says little; `--access-logfile -` turns it on.
 accesslog = None
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Prepare a web process for thousands of followers."""
+    # The garbage collector walks all that lives, which held everybody up for 75 to 95 ms with a thousand followers.
+    # What the program itself consists of never dies, and followers are freed without it.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1000)
+    # A file descriptor each; many systems allow 1024 until a program asks for more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _hub(worker).stopping = lambda: not worker.alive
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 (gunicorn's signature)
+    """End the streams that gunicorn no longer knows of."""
+    if hasattr(worker, "wsgi"):  # unless the application could not be loaded
+        _hub(worker).close()
+
+
+def _hub(worker: Worker) -> Hub:
+    _, hub = worker.wsgi.extensions["tailer"]
+    return hub

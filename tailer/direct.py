@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from tailer.channel import Beat
 from tailer.errors import StoreUnavailable
-from tailer.follow import Beat, Placed, follow, snapshot
+from tailer.follow import Placed, follow, snapshot, waiting
 from tailer.hub import Hub
 from tailer.listing import look_up
 from tailer.query import LogQuery
@@ -42,7 +43,8 @@ class DirectLog:
         """
         _, summary = look_up(self._hub.store, self._hub.jobs, self._job_id)
         selection = self._query.select(self._job_id, self._hub.store, summary)
-        events = follow(self._hub, selection, LOOK_S) if selection.wait else snapshot(self._hub, selection)
+        follows = selection.wait
+        events = waiting(follow(self._hub, selection, LOOK_S)) if follows else snapshot(self._hub, selection)
         for event, self.cursor in events:
             if isinstance(event, Beat):
                 self._look()

@@ -94,6 +94,13 @@ class StoreUnavailable(TailerError):
     title = "Redis is not reachable"
 
 
+class ServerStopping(TailerError):
+    """This web process is told to stop; another one goes on from the client's cursor."""
+
+    status = 503
+    title = "The server is stopping"
+
+
 class WebUnavailable(TailerError):
     """Tailer's web side cannot be reached, or cannot serve just now."""
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+from tailer.channel import Beat, Channel, Pause
 from tailer.errors import StoreUnavailable
-from tailer.hub import Channel, Hub
+from tailer.hub import Hub
 from tailer.jobs import JobState
+from tailer.reader import LogReader
 from tailer.records import Chunk, End, Hole, Record
-from tailer.store import Cursor, LogReader, LogSummary, now_ms
+from tailer.store import Cursor, LogSummary, now_ms
 
+FOREVER = float("inf")
+RETRY_S = 0.5
+"""How soon a follower asks Redis again that could not be reached."""
 LOOK_AGAIN_S = 1.0
 """How soon a follower looks again while it waits for something that is not told."""
 GONE_S = 8.0
 """How long a log that vanished while it was followed may take to come back; a worker rebuilds it within 5 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Nothing has come for a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Final:
     end: End
 
 
+T = TypeVar("T")
 Event: TypeAlias = Record | JobState | Beat | Final
 """A record of the log, a new view that RQ has of the job, a heartbeat, or the end of it all."""
 Placed: TypeAlias = tuple[Event, Cursor]
@@ -85,10 +86,15 @@ def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
         yield Final(final), cursor
 
 
-def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed]:
+def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed | Pause]:
     """Yield what is there, then what comes, until the job is over; a ``Beat`` after ``heartbeat`` seconds of silence.
 
-    Redis may go away meanwhile: the follower waits for it.
+    It never waits by itself, but yields a ``Pause`` when there is nothing to do: go on when that is over. Redis may go
+    away meanwhile: the follower waits for it.
+
+    Raises:
+        ServerStopping: the process is told to stop.
+        CorruptRecord: the log cannot be read.
     """
     with hub.follow(selection.job_id) as channel:
         walk = _Walk(hub, channel, selection)
@@ -104,22 +110,34 @@ def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed
                     if isinstance(event, Final):
                         return
             except StoreUnavailable:
-                channel.wait(version, 0.5)
+                walk.patience = RETRY_S
             if walk.stopped:
                 return
             if channel.state is not None and channel.state != shown:
                 shown = channel.state
                 news = True
                 yield shown, walk.cursor
+            now = time.monotonic()
             if news:
-                spoke = time.monotonic()
-                continue
-            left = spoke + heartbeat - time.monotonic()
-            if left <= 0:
-                spoke = time.monotonic()
+                spoke = now
+            elif spoke + heartbeat <= now:
+                spoke = now
                 yield Beat(), walk.cursor
-            else:
-                channel.wait(version, min(left, walk.patience))
+            elif walk.patience:
+                pause = walk.pause(version, spoke + heartbeat - now, heartbeat)
+                yield pause
+                if pause.served:
+                    walk.catch_up()
+                    spoke = time.monotonic()
+
+
+def waiting(events: Iterable[T | Pause]) -> Iterator[T]:
+    """Yield the events of ``follow``, and wait when it pauses."""
+    for event in events:
+        if isinstance(event, Pause):
+            event.wait()
+        else:
+            yield event
 
 
 class _Walk:
@@ -142,6 +160,18 @@ class _Walk:
     def cursor(self) -> Cursor:
         """The place behind what was yielded last."""
         return self._cursor
+
+    def catch_up(self) -> None:
+        """The channel has moved the reader, and sent what is before its place."""
+        self._cursor = max(self._cursor, self._reader.cursor)
+
+    def pause(self, version: int, silence: float, heartbeat: float) -> Pause:
+        """Return a pause of at most ``silence`` seconds; ``version`` is the channel's before the last ``step``."""
+        limited = self._selection.until is not None or self._selection.last_line is not None
+        if self.patience != FOREVER or limited:
+            return Pause(min(silence, self.patience), self._channel, version)
+        self._channel.adopt(self._reader, version)
+        return Pause(silence, self._channel, version, self._reader, heartbeat)
 
     def step(self) -> Iterator[Event]:
         """Yield what there is just now. Raises ``StoreUnavailable``; nothing is lost or doubled by calling it again.
@@ -178,16 +208,25 @@ class _Walk:
             yield from self._check_present(self._channel.summary)
             if self._end is None:
                 return
-        state, summary = self._channel.state, self._channel.summary
-        if state is None or self._channel.checked <= self._ended_at:
-            # What the hub saw last may be older than the end.
-            state = self._hub.jobs.state(self._selection.job_id)
-            summary = self._hub.store.summary(self._selection.job_id)
+        channel = self._channel
+        state, summary = channel.state, channel.summary
+        if state is None or not self._was_asked_after(self._end):
+            channel.look()
+            return
         if later := _next(summary, self._reader.attempt, self._selection):
             self._end = None
             self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later))
+            self.patience = 0
         elif final := _over(self._selection, self._end, state):
             yield Final(final)
+        else:
+            self.patience = self._until()
+
+    def _was_asked_after(self, end: End) -> bool:
+        """Return whether what the hub knows from RQ is newer than the end of this attempt."""
+        known = self._channel.asked_after
+        here = known.attempt(self._reader.attempt) if known else None
+        return (here is not None and here.end == end) or self._channel.asked_at > self._ended_at
 
     def _check_present(self, summary: LogSummary | None) -> Iterator[Event]:
         """The attempt has no end that we have read. See whether it is there at all."""
@@ -205,6 +244,7 @@ class _Walk:
         if not self._relocated:
             self._relocated = True
             self._reader.relocate()
+            self.patience = 0
         elif here.end:
             self._cursor = Cursor(number, here.end.bytes)
             yield from _missing(self._reader, here.end)
@@ -213,11 +253,12 @@ class _Walk:
     def _until(self) -> float:
         """Seconds until the end of the time that is wanted; for ever if there is none."""
         until = self._selection.until
-        return float("inf") if until is None else max(0.01, (until - now_ms()) / 1000)
+        return FOREVER if until is None else max(0.01, (until - now_ms()) / 1000)
 
     def _check_absent(self, summary: LogSummary | None, number: int) -> Iterator[Event]:
         if later := _next(summary, number, self._selection):
             self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later))
+            self.patience = 0
             return
         state = self._channel.state
         if state is None or state.waiting:

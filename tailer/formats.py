@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from tailer.follow import Beat, Event, Final
+from tailer import channel
+from tailer.channel import Beat
+from tailer.follow import Event, Final
 from tailer.jobs import JobState
 from tailer.records import Attempt, Chunk, End, Hole
 from tailer.store import Cursor
@@ -44,8 +46,8 @@ class Options:
     records: bool = False
 
 
-class Encoder(Protocol):
-    """Encodes a response. ``attempt`` numbers are taken from the attempt records that pass."""
+class Encoder(channel.Encoder, Protocol):
+    """Encodes a response."""
 
     content_type: str
 
@@ -79,6 +81,15 @@ class _Filtering:
         self._options = options
         self._strippers = {stream: Stripper() for stream in options.streams} if options.strip else {}
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    __hash__ = None  # type: ignore[assignment] # its state changes
+
+    def catch_up(self, other: Self) -> None:
+        """Take the state of another one of this format and these options, which has encoded more of the same log."""
+        vars(self).update(vars(other))
+
     def _shown(self, chunk: Chunk) -> bytes:
         """Return the chunk's bytes as the options want them."""
         if chunk.stream not in self._options.streams:
@@ -96,7 +107,9 @@ class Text(_Filtering):
 
     content_type = "text/plain; charset=utf-8"
 
-    _midline = False
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._midline = False
 
     def begin(self) -> bytes:
         """Nothing."""
@@ -158,8 +171,10 @@ class SSE(_Filtering):
 
     content_type = "text/event-stream; charset=utf-8"
 
-    _held = b""
-    _behind = Cursor()
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._held = b""
+        self._behind = Cursor()
 
     def begin(self) -> bytes:
         """Tell how long to wait before a reconnect."""
@@ -170,8 +185,9 @@ class SSE(_Filtering):
         if isinstance(event, Chunk):
             return self._output(event, cursor)
         if self._held and isinstance(event, Hole | Attempt | End | Final):
-            held, self._held = self._held, b""
-            return _message(held, self._behind) + self._named(event, cursor)
+            last = _message(self._held, self._behind)
+            self._held, self._behind = b"", Cursor()
+            return last + self._named(event, cursor)
         return self._named(event, cursor)
 
     def _named(self, event: Event, cursor: Cursor) -> bytes:
@@ -194,7 +210,8 @@ class SSE(_Filtering):
         data = self._held + shown
         incomplete = _INCOMPLETE.search(data, max(0, len(data) - 3))
         stop = incomplete.start() if incomplete else len(data)
-        self._held, self._behind = data[stop:], cursor
+        self._held = data[stop:]
+        self._behind = cursor if self._held else Cursor()
         return _message(data[:stop], Cursor(cursor.attempt, cursor.offset - len(self._held))) if stop else b""
 
     @staticmethod

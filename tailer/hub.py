@@ -1,40 +1,43 @@
-"""One reader of Redis per web process: wakes followers, and reads what is new once, however many follow it."""
+"""One reader of Redis per web process: wakes followers, reads what is new once, and writes it to those who keep up."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-import redis
-
-from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError
+from tailer.channel import Channel, Pause, Share
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, ServerStopping, StoreUnavailable, TailerError
+from tailer.follower import Follower
 from tailer.jobs import Jobs, JobState
-from tailer.records import Chunk, End, Record
+from tailer.poller import GONE, OUT, Poller
+from tailer.records import MAX_CHUNK, End, Record
 from tailer.settings import Settings
-from tailer.store import (
-    AttemptSummary,
-    Cursor,
-    LogReader,
-    LogStore,
-    LogSummary,
-    connect,
-    now_ms,
-    redis_errors,
-    wake_channel,
-)
+from tailer.store import AttemptSummary, LogStore, LogSummary, connect, now_ms, wake_channel
+from tailer.wakeups import WakeUps
 
 logger = logging.getLogger(__name__)
 
 RING = 4 << 20
-"""Bytes of the newest output kept per followed log; a follower that is further behind reads Redis by itself."""
-TICK_S = 0.1
-"""How long the hub waits for a wake-up before it looks for new followers and for what is due."""
+"""Bytes of the newest output kept per followed log at most; a follower that is further behind reads Redis by itself."""
+RINGS = 256 << 20
+"""Bytes that all of them share; a chunk's worth each is always there."""
+TICK_S = 0.5
+"""How long the hub waits for news before it looks for what is due."""
+PACE_S = 0.004
+"""Shortest time between two looks at the wake-ups: under load batches grow, and a lone line still goes out at once."""
 POLL_S = 1.0
 """How often a followed log without news is looked at anyway: a wake-up may be lost, and RQ sends none."""
+LOOKS = 50
+"""Most logs looked at per ``TICK_S``: with many more of them, each has its turn less often."""
+ALIVE_S = 2.0
+"""How often the hub asks whether the workers of quiet logs are alive."""
 QUIET_S = 5.0
 """How long a log must have been quiet before the hub asks whether its worker is alive: one that writes is."""
 CONFIRM_S = 2.0
@@ -42,118 +45,38 @@ CONFIRM_S = 2.0
 IDLE_S = 30.0
 """The hub's thread ends after so long without a follower."""
 BACKOFF_S = (0.1, 2.0)
-
-
-class Channel:
-    """A followed job: its newest output, RQ's view of it, and a way to wait for news. Made by the hub."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.followers = 0
-        self.state: JobState | None = None
-        self.summary: LogSummary | None = None
-        self._news = threading.Condition()
-        self._version = 0
-        self._reader: LogReader | None = None
-        self._ring: deque[tuple[int, Record | None]] = deque()
-        self._ring_size = 0
-        self.expires_at: int | None = None
-        self._failure: Exception | None = None
-        self.checked = self.changed = 0.0
-        self.suspect: dict[int, float] = {}
-
-    @property
-    def version(self) -> int:
-        """A number that changes with every piece of news."""
-        return self._version
-
-    def wait(self, version: int, timeout: float) -> None:
-        """Wait until ``version`` is no longer the newest, at most ``timeout`` seconds."""
-        with self._news:
-            self._news.wait_for(lambda: self._version != version, timeout)
-
-    def notify(self) -> None:
-        """Wake all who wait."""
-        with self._news:
-            self._version += 1
-            self._news.notify_all()
-
-    def read(self, reader: LogReader) -> list[Record]:
-        """Return what is next for ``reader``: from the ring if it is in there, else from Redis; empty if nothing.
-
-        Raises ``CorruptRecord`` if the hub cannot read this log.
-        """
-        if self._failure:
-            known = isinstance(self._failure, TailerError)
-            raise CorruptRecord(str(self._failure) if known else "see the server's log") from self._failure
-        records = self._from_ring(reader)
-        return reader.read() if records is None else reader.join(records)
-
-    def _from_ring(self, reader: LogReader) -> list[Record | None] | None:
-        with self._news:
-            live = self._reader
-            if live is None or live.index is None or reader.index is None or reader.attempt != live.attempt:
-                return None
-            first = self._ring[0][0] if self._ring else live.index
-            if not first <= reader.index <= live.index:
-                return None
-            records = [record for index, record in self._ring if index >= reader.index]
-            # Both places may be those of a list that was rebuilt meanwhile; then only Redis knows what comes next.
-            return None if records and reader.leaves_gap(records[0]) else records
-
-    def fail(self, error: Exception) -> None:
-        """Have the followers end with ``error``. It is for them to tell of it, each in its own stream."""
-        self._failure = error
-        self.notify()
-
-    def advance(self, store: LogStore, summary: LogSummary | None) -> None:
-        """Bring the ring up to what ``summary`` tells of. For the hub's thread only. Raises ``StoreUnavailable``."""
-        if summary == self.summary:
-            return
-        if summary and not self._is_live(summary.last):
-            # Begin at the newest: those who want what came before read it themselves.
-            reader = store.reader(self.job_id, Cursor(summary.last.number, summary.last.bytes))
-            reader.fetch()
-            with self._news:
-                self._reader = reader
-                self._ring.clear()
-                self._ring_size = 0
-        while self._reader and (records := self._reader.fetch()):
-            self._remember(self._reader, records)
-        self.summary, self.changed = summary, time.monotonic()
-        self.notify()
-
-    def _is_live(self, attempt: AttemptSummary) -> bool:
-        """Return whether the ring is that of this attempt, and the attempt has not begun anew after a loss."""
-        live = self._reader
-        return live is not None and live.attempt == attempt.number and live.offset <= attempt.bytes
-
-    def _remember(self, reader: LogReader, records: Sequence[Record | None]) -> None:
-        index = reader.index or 0
-        with self._news:
-            if self._ring and (self._ring[-1][0] + 1 != index or reader.leaves_gap(records[0])):
-                self._ring.clear()
-                self._ring_size = 0
-            self._ring.extend(enumerate(records, index))
-            self._ring_size += sum(map(_size, records))
-            reader.join(records)
-            while self._ring_size > RING:
-                self._ring_size -= _size(self._ring.popleft()[1])
-
-
-def _size(record: Record | None) -> int:
-    return len(record.data) + 200 if isinstance(record, Chunk) else 200
+DRIVERS = 8
+"""Threads that bring taken-over followers up to date."""
 
 
 class Hub:
-    """Followers of the same job share one ``Channel``. The hub's one thread starts with the first follower."""
+    """Followers of the same job share one ``Channel``. The hub's one thread starts with the first follower.
+
+    ``stopping`` is asked now and then whether the process is told to stop: all streams are ended then.
+    """
 
     def __init__(self, store: LogStore, jobs: Jobs) -> None:
         self.store = store
         self.jobs = jobs
+        self.stopping: Callable[[], bool] = lambda: False
         self._channels: dict[str, Channel] = {}
+        self._share = Share(RING)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._poller: Poller | None = None
+        self._inbox: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self._drivers = ThreadPoolExecutor(DRIVERS, thread_name_prefix="tailer-follower")
+        # What follows is for the hub's thread only.
+        self._wakeups: WakeUps | None = None
+        self._retry_at, self._backoff = 0.0, BACKOFF_S[0]
+        self._named: dict[bytes, Channel] = {}
+        self._fresh: list[str] = []
+        self._rota: deque[Channel] = deque()
+        self._urgent: set[Channel] = set()
+        self._clients: dict[int, Follower] = {}
+        self._timers: list[tuple[float, int, Follower, Pause]] = []
+        self._numbers = itertools.count()
+        self._ticked = self._asked_alive = self._paced = self._idle_since = 0.0
 
     @classmethod
     def open(cls, settings: Settings) -> Hub:
@@ -161,15 +84,26 @@ class Hub:
         store = LogStore(connect(settings.log_url or settings.rq_url), ttl=settings.ttl)
         return cls(store, Jobs(connect(settings.rq_url)))
 
+    # For all threads.
+
     @contextmanager
     def follow(self, job_id: str) -> Iterator[Channel]:
-        """Hold the job's channel; it is freed when its last follower leaves."""
+        """Hold the job's channel; it is freed when its last follower leaves.
+
+        Raises:
+            ServerStopping: the process is told to stop.
+        """
+        if self.stopping():
+            raise ServerStopping("follow the log again")
         with self._lock:
-            channel = self._channels.setdefault(job_id, Channel(job_id))
+            self._start()
+            channel = self._channels.get(job_id)
+            if channel is None:
+                channel = Channel(job_id, share=self._share, resume=self._resume, look=self._look_soon)
+                self._channels[job_id] = channel
+                self._share_out()
+                self._do(self._subscribe, channel)
             channel.followers += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tailer-hub", daemon=True)
-                self._thread.start()
         try:
             yield channel
         finally:
@@ -177,104 +111,359 @@ class Hub:
                 channel.followers -= 1
                 if channel.followers == 0:
                     del self._channels[job_id]
+                    self._share_out()
+                    self._do(self._forget, channel)
 
     def followers(self) -> dict[str, int]:
         """Return how many follow each job."""
         with self._lock:
             return {job_id: channel.followers for job_id, channel in self._channels.items()}
 
+    def take(self, follower: Follower) -> None:
+        """Serve a client whose connection was taken over, from the pause on that its body has made."""
+        with self._lock:
+            self._start()
+        self._do(self._add, follower)
+
+    def close(self, timeout: float = 3.0) -> None:
+        """End all streams, each so that its client knows to resume; waits up to ``timeout`` seconds for that."""
+        self.stopping = lambda: True
+        deadline = time.monotonic() + timeout
+        while (self._channels or self._clients) and time.monotonic() < deadline:
+            self._do(self._stop)
+            time.sleep(0.05)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._poller = Poller()
+            self._thread = threading.Thread(target=self._run, name="tailer-hub", daemon=True)
+            self._thread.start()
+
+    def _do(self, function: Callable[..., None], *arguments: object) -> None:
+        """Have the hub's thread call ``function``."""
+        self._inbox.append((function, arguments))
+        if self._poller:
+            self._poller.wake()
+
+    def _share_out(self) -> None:
+        self._share.room = min(RING, max(MAX_CHUNK, RINGS // max(1, len(self._channels))))
+
+    def _look_soon(self, channel: Channel) -> None:
+        self._do(self._urgent.add, channel)
+
+    # The hub's thread.
+
     def _run(self) -> None:
         """Serve until nobody has followed for a while; Redis may come and go."""
-        backoff = BACKOFF_S[0]
-        while True:
+        self._idle_since = time.monotonic()
+        while poller := self._wanted():
             try:
-                self._serve()
-                return
-            except StoreUnavailable as error:
-                logger.warning("followers wait for Redis: %s", error)
+                self._turn(poller)
             except Exception:
-                logger.exception("the hub failed and starts again")
-            time.sleep(backoff)
-            backoff = min(backoff * 2, BACKOFF_S[1])
+                logger.exception("the hub failed and goes on")
+                self._hang_up()
+                time.sleep(BACKOFF_S[0])
 
-    def _serve(self) -> None:
-        with redis_errors(), self.store.connection.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe("tailer:wake")
-            subscribed: set[str] = set()
-            idle_since = time.monotonic()
-            while True:
-                with self._lock:
-                    channels = dict(self._channels)
-                    if not channels and time.monotonic() - idle_since > IDLE_S:
-                        self._thread = None
-                        return
-                if channels:
-                    idle_since = time.monotonic()
-                self._subscribe(pubsub, subscribed, set(channels))
-                woken = _woken(pubsub)
-                self._advance([channels[job_id] for job_id in woken if job_id in channels])
-                now = time.monotonic()
-                self._check([channel for channel in channels.values() if now - channel.checked >= POLL_S])
+    def _wanted(self) -> Poller | None:
+        """Return what to wait with; ``None``, having tidied up, if nobody has followed for a while."""
+        with self._lock:
+            if self._channels or self._clients or self._inbox:
+                self._idle_since = time.monotonic()
+            elif time.monotonic() - self._idle_since > IDLE_S and self._poller:
+                self._hang_up()
+                self._rota.clear()
+                self._urgent.clear()
+                self._timers.clear()
+                self._poller.close()
+                self._poller = self._thread = None
+            return self._poller
 
-    def _subscribe(self, pubsub: redis.client.PubSub, subscribed: set[str], wanted: set[str]) -> None:
-        if new := wanted - subscribed:
-            pubsub.subscribe(*map(wake_channel, new))
-        if gone := subscribed - wanted:
-            pubsub.unsubscribe(*map(wake_channel, gone))  # type: ignore[no-untyped-call]
-        subscribed ^= new | gone
+    def _turn(self, poller: Poller) -> None:
+        """Wait for something to happen, and deal with it."""
+        timer = self._timers[0][0] - time.monotonic() if self._timers else TICK_S
+        told = False
+        for fd, events in poller.wait(min(TICK_S, timer)):
+            if self._wakeups and fd == self._wakeups.fd:
+                told = True
+            else:
+                self._stir(fd, events)
+        while self._inbox:
+            function, arguments = self._inbox.popleft()
+            function(*arguments)
+        self._expire_timers()
+        now = time.monotonic()
+        ticks = now - self._ticked >= TICK_S
+        if ticks:
+            self._ticked = now
+            self._beat(now)
+        try:
+            self._serve(told=told, ticks=ticks)
+        except StoreUnavailable as error:
+            logger.warning("followers wait for Redis: %s", error)
+            self._hang_up()
+
+    def _beat(self, now: float) -> None:
+        if self.stopping():
+            self._stop()
+        for channel in list(self._channels.values()):
+            if channel.feeds:
+                channel.beat(now)
+
+    def _stop(self) -> None:
+        for channel in list(self._channels.values()):
+            channel.fail(ServerStopping("follow the log again"))
+
+    # Redis.
+
+    def _serve(self, *, told: bool, ticks: bool) -> None:
+        """Read what is new. Raises ``StoreUnavailable``."""
+        if self._wakeups is None:
+            if self._named:
+                self._call()
+            return
+        if self._fresh:
+            self._wakeups.subscribe(self._fresh)
+            self._fresh.clear()
+        if told:
+            self._hear(self._wakeups)
+        if self._urgent:
+            urgent = [channel for channel in self._urgent if channel.followers and channel.listening]
+            self._urgent.clear()
+            self._look(urgent)
+        if ticks:
+            self._wakeups.check()
+            self._look(list(self._due()))
+            self._check_alive()
+
+    def _call(self) -> None:
+        """Subscribe anew to all that is followed."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return
+        self._retry_at, self._backoff = now + self._backoff, min(self._backoff * 2, BACKOFF_S[1])
+        self._wakeups = WakeUps(self.store.connection)
+        if self._poller:
+            self._poller.add(self._wakeups.fd)
+        self._fresh.clear()
+        self._wakeups.subscribe(["tailer:wake", *map(bytes.decode, self._named)])
+
+    def _hang_up(self) -> None:
+        if self._wakeups:
+            if self._poller:
+                with suppress(OSError, KeyError):
+                    self._poller.remove(self._wakeups.fd)
+            self._wakeups.close()
+            self._wakeups = None
+
+    def _subscribe(self, channel: Channel) -> None:
+        name = wake_channel(channel.job_id)
+        self._named[name.encode()] = channel
+        self._fresh.append(name)
+
+    def _forget(self, channel: Channel) -> None:
+        name = wake_channel(channel.job_id)
+        if self._named.get(name.encode()) is channel:
+            del self._named[name.encode()]
+            if name in self._fresh:
+                self._fresh.remove(name)
+            elif self._wakeups:
+                with suppress(StoreUnavailable):  # which the next read will notice
+                    self._wakeups.unsubscribe([name])
+
+    def _hear(self, wakeups: WakeUps) -> None:
+        """Take in what the wake-ups tell, and read what they don't."""
+        if (pause := self._paced - time.monotonic()) > 0:
+            time.sleep(pause)
+        messages = wakeups.read()
+        self._paced = time.monotonic() + PACE_S
+        heard: dict[Channel, bool] = {}
+        for message in messages:
+            kind, name, *rest = message if isinstance(message, list) else (message, None)
+            channel = self._named.get(name)
+            if channel is None:
+                continue
+            if kind == b"subscribe":
+                self._backoff = BACKOFF_S[0]
+                if not channel.listening:
+                    channel.listening = True
+                    self._rota.append(channel)
+                self._urgent.add(channel)
+            elif kind == b"message" and heard.get(channel, True):
+                heard[channel] = channel.hear(rest[0])
+        unread = []
+        for channel, told in heard.items():
+            channel.flush()
+            if not told:
+                unread.append(channel)
+        if unread:
+            self._advance(unread)
 
     def _advance(self, channels: Sequence[Channel]) -> None:
         """Read what is new in these logs."""
-        if channels:
-            summaries = self.store.summaries([channel.job_id for channel in channels])
-            for channel, summary in zip(channels, summaries, strict=True):
+        behind = []
+        for channel, summary in zip(channels, self._summaries(channels), strict=True):
+            if isinstance(summary, TailerError):
+                channel.fail(summary)
+            elif reader := channel.expect(self.store, summary):
+                behind.append((channel, reader))
+        while behind:
+            again = []
+            asked = [reader.count for _, reader in behind]
+            answers = self.store.fetch([reader for _, reader in behind])
+            for (channel, reader), count, records in zip(behind, asked, answers, strict=True):
                 try:
-                    channel.advance(self.store, summary)
-                except StoreUnavailable:
-                    raise
+                    self._extend(channel, records)
                 except Exception as error:  # noqa: BLE001 (one broken log must not hold up the others)
                     channel.fail(error)
+                    continue
+                if isinstance(records, list) and len(records) == count:
+                    again.append((channel, reader))
+                else:
+                    channel.settle()
+            behind = again
 
-    def _check(self, channels: Sequence[Channel]) -> None:
-        """Look at what no wake-up tells: RQ's view of the jobs, and workers that are gone."""
+    def _summaries(self, channels: Sequence[Channel]) -> Sequence[LogSummary | TailerError | None]:
+        try:
+            return self.store.summaries([channel.job_id for channel in channels])
+        except CorruptRecord as error:
+            if len(channels) == 1:
+                return [error]
+        return [summary for channel in channels for summary in self._summaries([channel])]
+
+    def _extend(self, channel: Channel, records: list[Record | None] | TailerError) -> None:
+        if isinstance(records, TailerError):
+            raise records
+        channel.extend(records)
+
+    def _due(self) -> Iterator[Channel]:
+        """Yield the logs whose turn it is to be looked at."""
+        now = time.monotonic()
+        for _ in range(min(LOOKS, len(self._rota))):
+            if now - self._rota[0].asked_at < POLL_S:
+                return
+            channel = self._rota.popleft()
+            if channel.followers:
+                self._rota.append(channel)
+                yield channel
+
+    def _look(self, channels: Sequence[Channel]) -> None:
+        """See what no wake-up tells: RQ's view of the jobs."""
         if not channels:
             return
-        now = time.monotonic()  # Before the look: whoever compares must not take an older view for a newer one.
+        known = [channel.summary for channel in channels]
+        now = time.monotonic()
         states = self.jobs.states([channel.job_id for channel in channels])
         self._advance(channels)
-        for channel, state in zip(channels, states, strict=True):
-            channel.checked = now
-            if state.status:
-                channel.expires_at = state.expires_at
-            if state != channel.state:
-                channel.state = state
-                channel.notify()
-            if channel.summary and now - channel.changed > QUIET_S:
-                for attempt in channel.summary.attempts:
-                    if attempt.end is None:
-                        self._check_alive(channel, attempt, state)
+        for channel, state, summary in zip(channels, states, known, strict=True):
+            channel.judge(state, now, summary)
 
-    def _check_alive(self, channel: Channel, attempt: AttemptSummary, state: JobState) -> None:
+    def _check_alive(self) -> None:
+        """End the logs of workers that are gone."""
         now = time.monotonic()
-        if self.store.alive(channel.job_id, attempt.number):
-            channel.suspect.pop(attempt.number, None)
-        elif now - channel.suspect.setdefault(attempt.number, now) >= CONFIRM_S:
-            end = lost(attempt, state)
+        if now - self._asked_alive < ALIVE_S:
+            return
+        self._asked_alive = now
+        quiet = [
+            (channel, attempt.number)
+            for channel in self._named.values()
+            if channel.summary and now - channel.changed > QUIET_S
+            for attempt in channel.summary.attempts
+            if attempt.end is None
+        ]
+        alive = self.store.living([(channel.job_id, number) for channel, number in quiet]) if quiet else []
+        for (channel, number), lives in zip(quiet, alive, strict=True):
+            if lives:
+                channel.suspect.pop(number, None)
+            elif now - channel.suspect.setdefault(number, now) >= CONFIRM_S:
+                del channel.suspect[number]
+                self._end_lost(channel, number)
+
+    def _end_lost(self, channel: Channel, number: int) -> None:
+        self._look([channel])
+        attempt = channel.summary.attempt(number) if channel.summary else None
+        if attempt and attempt.end is None and channel.state:
             # Somebody else may have ended it meanwhile; output that came meanwhile shows that it is not lost.
             with suppress(LogClosed, AttemptMissing):
-                self.store.end(channel.job_id, end)
-            channel.suspect.pop(attempt.number, None)
+                self.store.end(channel.job_id, lost(attempt, channel.state))
 
+    # Followers whose connections were taken over.
 
-def _woken(pubsub: redis.client.PubSub) -> set[str]:
-    """Return the jobs for which wake-ups have come; waits a little for the first one."""
-    woken: set[str] = set()
-    message = pubsub.get_message(timeout=TICK_S)
-    while message:
-        name = message["channel"].decode()
-        woken.add(name[name.find("{") + 1 : name.rfind("}")])
-        message = pubsub.get_message(timeout=0)
-    return woken
+    def _add(self, follower: Follower) -> None:
+        fd = follower.socket.fileno()
+        self._clients[fd] = follower
+        if self._poller:
+            self._poller.watch(fd, GONE, new=True)
+        self._settle(follower)
+
+    def _settle(self, follower: Follower) -> None:
+        """A follower has been driven as far as it got: see what it waits for."""
+        follower.busy = False
+        if follower.left or (follower.over and not follower.unsent):
+            self._drop(follower)
+        elif follower.unsent:
+            self._watch(follower, GONE | OUT)
+        elif follower.pause is None:
+            self._resume(follower)
+        else:
+            self._watch(follower, GONE)
+            self._rest(follower, follower.pause)
+
+    def _watch(self, follower: Follower, events: int) -> None:
+        if self._poller:
+            self._poller.watch(follower.socket.fileno(), events)
+
+    def _rest(self, follower: Follower, pause: Pause) -> None:
+        if pause.channel:
+            if pause.channel.version != pause.version:
+                self._resume(follower)
+                return
+            if pause.channel.park(follower, pause):
+                return
+            pause.channel.waiting.add(follower)
+        heapq.heappush(self._timers, (time.monotonic() + pause.timeout, next(self._numbers), follower, pause))
+
+    def _expire_timers(self) -> None:
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, _, follower, pause = heapq.heappop(self._timers)
+            if follower.pause is pause and not (follower.busy or follower.feed or follower.left):
+                if pause.channel:
+                    pause.channel.leave(follower)
+                self._resume(follower)
+
+    def _stir(self, fd: int, events: int) -> None:
+        """Something has happened to a client's socket."""
+        follower = self._clients.get(fd)
+        if follower is None:
+            return
+        if events & GONE:
+            follower.left = True
+            if not follower.busy:
+                self._drop(follower)
+        elif not follower.busy:
+            self._resume(follower)
+
+    def _resume(self, follower: Follower) -> None:
+        """Have a follower driven by a thread."""
+        if follower.busy:
+            return
+        follower.busy = True
+        try:
+            self._drivers.submit(self._drive, follower)
+        except RuntimeError:  # The interpreter is shutting down.
+            follower.busy = False
+            self._drop(follower)
+
+    def _drive(self, follower: Follower) -> None:
+        follower.drive()
+        self._do(self._settle, follower)
+
+    def _drop(self, follower: Follower) -> None:
+        if follower.pause and follower.pause.channel:
+            follower.pause.channel.leave(follower)
+        self._clients.pop(follower.socket.fileno(), None)
+        follower.left = True
+        follower.close()
 
 
 def lost(attempt: AttemptSummary, state: JobState) -> End:

@@ -21,6 +21,7 @@ AUTH_MODES = ("loopback", "none")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 MAX_TTL = 100 * 365 * 24 * 3600
 """Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
+DAY_S = 86_400
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -41,6 +42,7 @@ class Settings:
     buffer: int = 8 << 20
     spill: int = 256 << 20
     heartbeat: float = 15.0
+    stall_timeout: float = 300.0
     auth: str = "loopback"
     url: str | None = None
     dyno: bool = False
@@ -65,6 +67,7 @@ class Settings:
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
             heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
+            stall_timeout=_read(environ, "TAILER_STALL_TIMEOUT", cls.stall_timeout, _stall_timeout),
             auth=_read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES)),
             url=_read(environ, "TAILER_URL", cls.url, web_url),
             dyno=bool(environ.get("DYNO")),
@@ -118,6 +121,13 @@ def _at_least(least: float, parse: Callable[[str], T], allowed: str) -> Callable
 def _ttl(value: str) -> int:
     seconds = _at_least(60, whole_number, allowed := "seconds, at least 60 and no more than a century")(value)
     if seconds > MAX_TTL:
+        raise ValueError(f"use {allowed}")
+    return seconds
+
+
+def _stall_timeout(value: str) -> float:
+    seconds = _at_least(1, float, allowed := "seconds, from 1 to 86400")(value)
+    if seconds > DAY_S:
         raise ValueError(f"use {allowed}")
     return seconds
 

@@ -10,7 +10,8 @@ key                        type      what
                                      attempt ``N.end`` bytes, ``N.lines`` newlines, ``N.started`` ms,
                                      ``N.about`` the attempt record's JSON, ``N.ended`` the end record's JSON
 ``tailer:{JOB}:N:alive``   string    there while a worker writes the attempt; 15 s, refreshed every 5 s
-``tailer:{JOB}:wake``      channel   a message after every change
+``tailer:{JOB}:wake``      channel   a message after every change: the number of the attempt; after an append of one
+                                     small element also its index in the list, and the element, behind a space each
 ``tailer:jobs``            zset      job ids by the time (ms) of their last start or end
 =========================  ========  ===========================================================================
 
@@ -37,7 +38,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError, UnknownJob
+from tailer.reader import Cursor as Cursor  # noqa: PLC0414 (it is part of this module's interface)
+from tailer.reader import LogReader
 from tailer.records import (
     Attempt,
     Chunk,
@@ -59,10 +62,6 @@ JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 INDEX = "tailer:jobs"
 MAX_CONNECTIONS = 32
 """Connections of one process to one Redis. More callers than that take turns; redis-py's other pool would fail them."""
-PIECE = 1 << 20
-"""Bytes of list elements, packed and unpacked, that one read aims at. Huge replies are slow for both sides."""
-MAX_RECORDS = 128
-"""Most elements of one read: when small ones are followed by large ones, it is still at most 8 MiB."""
 
 _KEEP = """
 local function keep(ttl)
@@ -105,12 +104,15 @@ end
 if at ~= ARGV[2] then return at end
 if ended then redis.call('HDEL', KEYS[1], number .. '.ended') end
 local list = KEYS[1] .. ':' .. number
+local length
 -- Lua's stack takes some 8,000 arguments at once.
-for i = 7, #ARGV, 1000 do redis.call('RPUSH', list, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+for i = 7, #ARGV, 1000 do length = redis.call('RPUSH', list, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 redis.call('HSET', KEYS[1], number .. '.end', ARGV[3], number .. '.lines', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PEXPIRE', list, ARGV[5])
-redis.call('PUBLISH', ARGV[6], number)
+-- A larger element is worth a round trip of whoever wants it, and not a copy for everybody who listens.
+local told = #ARGV == 7 and #ARGV[7] <= 2048
+redis.call('PUBLISH', ARGV[6], told and number .. ' ' .. length - 1 .. ' ' .. ARGV[7] or number)
 return ARGV[3]
 """
 
@@ -190,25 +192,6 @@ return {low, offset, redis.call('LINDEX', KEYS[1], low)}
 """
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Cursor:
-    """A place in a job's log: behind ``offset`` bytes of attempt ``attempt``. Written ``attempt:offset``."""
-
-    attempt: int = 1
-    offset: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.attempt}:{self.offset}"
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """Read ``attempt:offset``; raises ``ValueError``."""
-        match = re.fullmatch(r"([1-9][0-9]{0,8}):([0-9]{1,15})", text)
-        if not match:
-            raise ValueError("use ATTEMPT:OFFSET, such as 1:0")
-        return cls(int(match[1]), int(match[2]))
-
-
 @dataclass(frozen=True, slots=True)
 class AttemptSummary:
     """What is known of an attempt without reading its log."""
@@ -273,6 +256,11 @@ def check_job_id(job_id: str) -> str:
 def meta_key(job_id: str) -> str:
     """Name of the hash of a job, and the start of its other keys."""
     return f"tailer:{{{check_job_id(job_id)}}}"
+
+
+def list_key(job_id: str, attempt: int) -> str:
+    """Name of the list that holds an attempt's log."""
+    return f"{meta_key(job_id)}:{attempt}"
 
 
 def wake_channel(job_id: str) -> str:
@@ -420,8 +408,15 @@ class LogStore:
 
     def alive(self, job_id: str, attempt: int) -> bool:
         """Return whether a worker writes this attempt, as far as Redis knows."""
-        with redis_errors():
-            return bool(self.connection.exists(f"{meta_key(job_id)}:{attempt}:alive"))
+        return self.living([(job_id, attempt)])[0]
+
+    def living(self, attempts: Sequence[tuple[str, int]]) -> list[bool]:
+        """Return ``alive`` of each attempt of a job, in one round trip."""
+        keys = [f"{meta_key(job_id)}:{attempt}:alive" for job_id, attempt in attempts]
+        with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
+            for start in range(0, len(keys), 100):
+                pipe.mget(keys[start : start + 100])
+            return [value is not None for values in pipe.execute() for value in values]
 
     def expired(self, job_id: str) -> bool:
         """Return whether the job had a log whose life time is over; told for as long again as the log lived."""
@@ -521,115 +516,41 @@ class LogStore:
         One round trip. If there is none, index and offset are those behind the last one, and the bytes ``None``.
         """
         with redis_errors():
-            index, offset, element = self._locate(keys=[f"{meta_key(job_id)}:{attempt}"], args=[what, value])
+            index, offset, element = self._locate(keys=[list_key(job_id, attempt)], args=[what, value])
         return index, offset, element
+
+    def elements(self, job_id: str, attempt: int, first: int, last: int) -> list[bytes]:
+        """Return the elements of an attempt's list from index ``first`` to ``last``, as far as they are there."""
+        with redis_errors():
+            found: Any = self.connection.lrange(list_key(job_id, attempt), first, last)
+        return list(found)
 
     def reader(self, job_id: str, at: Cursor) -> LogReader:
         """Return a reader that begins at ``at``."""
-        return LogReader(self, job_id, at)
+        return LogReader(self, check_job_id(job_id), at)
 
+    def fetch(self, readers: Sequence[LogReader]) -> list[list[Record | None] | TailerError]:
+        """Return what ``LogReader.fetch`` does for each of them, in one round trip for all that know their index.
 
-class LogReader:
-    """Reads one attempt's log from a cursor on, in bounded pieces, each byte once and in order.
-
-    ``cursor`` is behind what was read so far. What is missing in the list (an element that cannot be read, or was
-    removed by somebody) comes as a ``Hole``, so that offsets always join.
-    """
-
-    def __init__(self, store: LogStore, job_id: str, at: Cursor) -> None:
-        self._store = store
-        self._job_id = job_id
-        self._key = f"{meta_key(job_id)}:{at.attempt}"
-        self._count = 16
-        self.index: int | None = None if at.offset else 0
-        self.attempt = at.attempt
-        self.offset = at.offset
-        self.line: int | None = None if at.offset else 1
-        self._midline = False
-        self._unreadable = False
-
-    @property
-    def cursor(self) -> Cursor:
-        """The place behind all that was returned."""
-        return Cursor(self.attempt, self.offset)
-
-    def fetch(self) -> list[Record | None]:
-        """Return the next records of the list as they are, about ``PIECE`` bytes of them; empty if there are none yet.
-
-        ``None`` stands for an element that cannot be read. Does not move: see ``join``.
+        A log that cannot be read has an error in its place.
         """
-        fetched = self._fetch()
-        if fetched and self.leaves_gap(fetched[0]):
-            # Either that is so, or the list was rebuilt after a loss and our place in it is elsewhere now.
-            self.index = None
-            fetched = self._fetch()
-        return fetched
+        with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
+            for reader in readers:
+                if reader.index is not None:
+                    pipe.lrange(list_key(reader.job_id, reader.attempt), *reader.span())
+            answers = iter(pipe.execute(raise_on_error=False))
+        return [_fetched(reader, None if reader.index is None else next(answers)) for reader in readers]
 
-    def leaves_gap(self, record: Record | None) -> bool:
-        """Return whether bytes are missing between ``cursor`` and ``record``, for no reason that is known."""
-        return record is not None and record.offset > self.offset and not self._unreadable
 
-    def _fetch(self) -> list[Record | None]:
-        if self.index is None:
-            self.index = self._store.find(self._job_id, self.attempt, "offset", self.offset)[0]
+def _fetched(reader: LogReader, answer: Any) -> list[Record | None] | TailerError:
+    """Return what ``reader.fetch`` would, with what Redis answered already, if it was asked."""
+    try:
         with redis_errors():
-            elements: Any = self._store.connection.lrange(self._key, self.index, self.index + self._count - 1)
-        records = [self._decode(element) for element in elements]
-        if elements:
-            # What counts is the size unpacked: that is what a reader holds, and a frame may be a hundredth of it.
-            size = sum(map(len, elements)) + sum(record.length for record in records if isinstance(record, Chunk))
-            self._count = max(1, min(MAX_RECORDS, PIECE * len(elements) // (size + 1)))
-        return records
-
-    def join(self, fetched: Sequence[Record | None]) -> list[Record]:
-        """Move over ``fetched``, the records at ``index`` and behind it; returns what is new of them, without gaps."""
-        self.index = (self.index or 0) + len(fetched)
-        return [new for record in fetched for new in self._join(record)]
-
-    def read(self) -> list[Record]:
-        """Return the next records; empty if there are none yet."""
-        while fetched := self.fetch():
-            if records := self.join(fetched):
-                return records
-        return []
-
-    def relocate(self) -> None:
-        """Look the place up anew at the next read: the list is not the one it was (rebuilt after a loss)."""
-        self.index = None
-
-    def _decode(self, element: bytes) -> Record | None:
-        try:
-            return decode(element)
-        except CorruptRecord as error:
-            logger.warning("job %s, attempt %d, behind byte %d: %s", self._job_id, self.attempt, self.offset, error)
-            return None
-
-    def _join(self, record: Record | None) -> Iterator[Record]:
-        if record is None:
-            self._unreadable = True
-            return
-        if record.offset > self.offset:
-            yield self._hole(record)
-        if isinstance(record, Chunk | Hole):
-            if record.end <= self.offset:
-                return
-            if isinstance(record, Chunk):
-                record = record.part(self.offset, record.end)
-                self._midline = not record.data.endswith(b"\n")
-            elif record.offset < self.offset:
-                length = record.end - self.offset
-                record = replace(record, offset=self.offset, length=length, midline=True)
-            self.offset, self.line = record.end, record.line + record.lines
-        yield record
-
-    def _hole(self, record: Record) -> Hole:
-        """Make the hole between what was read so far and ``record``."""
-        line = record.line if isinstance(record, Chunk | Hole) else record.lines + 1 if isinstance(record, End) else 1
-        first = line if self.line is None else self.line
-        cause = "unreadable in the store" if self._unreadable else "missing from the store"
-        hole = Hole(record.time, self.offset, first, line - first, self._midline, record.offset - self.offset, cause)
-        self.offset, self.line, self._unreadable = record.offset, line, False
-        return hole
+            if isinstance(answer, Exception):
+                raise answer
+        return reader.fetch(answer)
+    except CorruptRecord as error:
+        return error
 
 
 def _payload(element: bytes) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
-import socket
-import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from http import HTTPStatus
 from typing import Protocol, cast
@@ -17,11 +16,13 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, re
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from tailer.errors import Forbidden, TailerError
-from tailer.follow import Beat, Final, Placed, follow, snapshot
+from tailer.channel import Pause
+from tailer.errors import Forbidden, ServerStopping, TailerError
+from tailer.follow import Final, Placed, follow, snapshot
 from tailer.formats import ENCODERS, SSE, Encoder
 from tailer.hub import Hub
 from tailer.jobs import JobState
+from tailer.lending import Body, Items
 from tailer.listing import ListQuery, describe, look_up, page
 from tailer.query import LogQuery, preferred
 from tailer.settings import Settings
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 HOLD_S = 1.0
 """How long a finished event stream stays open for its client to close it, which spares a needless reconnect."""
 RETRY_AFTER_S = 2
-TCP_ESTABLISHED = 1
-"""The first byte of ``struct tcp_info`` (tcp(7), ``TCP_INFO``) while both sides are there."""
 
 blueprint = Blueprint("tailer", __name__)
 """All routes. The app that it is registered with must have been given to ``init_app``."""
@@ -89,10 +88,9 @@ def log(job_id: str) -> Response:
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        body = stream(
-            encoder, events, hold=HOLD_S if query.wait else 0, connection=request.environ.get("gunicorn.socket")
-        )
-        response.response = compress(body, compressor) if compressor else body
+        items = stream(encoder, events, hold=HOLD_S if query.wait else 0)
+        items = compress(items, compressor) if compressor else items
+        response.response = Body(items, hub, request.environ, settings.stall_timeout)
     return response
 
 
@@ -141,41 +139,38 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 # Bodies.
 
 
-def stream(
-    encoder: Encoder, events: Generator[Placed], *, hold: float, connection: socket.socket | None = None
-) -> Iterator[bytes]:
-    """Yield a response's body. Touches no request: all it needs is passed in.
+def stream(encoder: Encoder, events: Generator[Placed | Pause], *, hold: float = 0) -> Items:
+    """Yield a response's body, with the pauses of ``events``. Touches no request: all it needs is passed in.
 
-    ``hold`` is for how many seconds a finished event stream stays open. ``connection`` is the client's socket, where
-    the server lends it: a client that has left is then noticed with a heartbeat, also in formats that send none.
+    ``hold`` is for how many seconds a finished event stream stays open.
 
     An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
-    error goes on to the server, which logs it and closes the connection without the last HTTP chunk.
+    error goes on to the server, which closes the connection without the last HTTP chunk.
     """
     yield encoder.begin()  # Headers leave with the first item, be it empty.
+    over = False
     try:
         with closing(events):
-            for event, cursor in events:
-                if data := encoder.encode(event, cursor):
+            for item in events:
+                if isinstance(item, Pause):
+                    item.encoder = encoder
+                    yield item
+                    continue
+                over = isinstance(item[0], Final)
+                if data := encoder.encode(*item):
                     yield data
-                if isinstance(event, Beat) and connection and _has_left(connection):
-                    return
-                if isinstance(event, Final) and isinstance(encoder, SSE) and hold:
-                    time.sleep(hold)
+        if over and isinstance(encoder, SSE) and hold:
+            yield Pause(hold)
     except Exception as error:
-        if not isinstance(encoder, SSE):
+        if isinstance(encoder, SSE):
+            if not isinstance(error, ServerStopping):
+                logger.exception("a stream of server-sent events ends early")
+            yield encoder.error(_problem(error))
+        elif isinstance(error, ServerStopping):
+            # As if the client had broken the connection: servers then close it quietly.
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
+        else:
             raise
-        logger.exception("a stream of server-sent events ends early")
-        yield encoder.error(_problem(error))
-
-
-def _has_left(connection: socket.socket) -> bool:
-    """Return whether the other side has closed a TCP connection. Known on Linux only."""
-    try:
-        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    except (AttributeError, OSError):
-        return False
-    return state != TCP_ESTABLISHED
 
 
 class Compressor(Protocol):
@@ -202,11 +197,16 @@ def _compressor(response: Response) -> tuple[Compressor, int, int] | None:
     return None
 
 
-def compress(body: Iterator[bytes], how: tuple[Compressor, int, int]) -> Iterator[bytes]:
+def compress(body: Items, how: tuple[Compressor, int, int]) -> Items:
     """Compress ``body`` so that every item of it can be read as soon as it has arrived."""
     compressor, flush, finish = how
-    for data in body:
-        yield compressor.compress(data) + compressor.flush(flush) if data else b""
+    with closing(body):
+        for data in body:
+            if isinstance(data, Pause):
+                data.encoder = None  # Its bytes are nobody else's.
+                yield data
+            else:
+                yield compressor.compress(data) + compressor.flush(flush) if data else b""
     yield compressor.flush(finish)
 
 

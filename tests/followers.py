@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tailer.follow import Event, Final, Selection, follow
+from tailer.follow import Event, Final, Selection, follow, waiting
 from tailer.hub import Hub
 from tailer.jobs import Jobs
 from tailer.records import Chunk, Hole
@@ -30,7 +30,7 @@ class Follower(threading.Thread):
     def run(self) -> None:
         """Walk to the end."""
         try:
-            for placed in self._generator:
+            for placed in waiting(self._generator):
                 self.events.append(placed)
                 if self._pause:
                     self._pause()

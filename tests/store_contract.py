@@ -22,12 +22,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
+from tailer.reader import MAX_RECORDS, PIECE
 from tailer.records import MAX_CHUNK, OUTCOMES, STDERR, STDOUT, Attempt, Chunk, End, Hole, encode
 from tailer.store import (
     ALIVE_MS,
     INDEX,
-    MAX_RECORDS,
-    PIECE,
     Cursor,
     LogStore,
     connect,
@@ -801,6 +800,7 @@ class StoreContract:
             "since": (1,),
             "end_of": (1,),
             "find": (1, "line", 1),
+            "elements": (1, 0, 1),
             "reader": (Cursor(),),
             "delete": (),
             "expired": (),

@@ -8,7 +8,8 @@ import pytest
 
 from tailer import follow as following
 from tailer import hub as hubs
-from tailer.follow import Beat, Final, Selection, snapshot
+from tailer.channel import Beat
+from tailer.follow import Final, Selection, snapshot
 from tailer.jobs import JobState
 from tailer.records import STDERR, STDOUT, Attempt, Chunk, End
 from tailer.store import Cursor, meta_key, wake_channel

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tailer.follow import Beat, Final
+from tailer.channel import Beat
+from tailer.follow import Final
 from tailer.formats import ENCODERS, NDJSON, RETRY_MS, SSE, Options, Stripper, Text, rfc3339, sentence, state_of
 from tailer.jobs import JobState
 from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole

@@ -1,14 +1,16 @@
 """The hub: one reader of Redis per process, however many follow; it starts, shares, forgets and ends."""
 
 import gc
+import random
 import threading
 import time
 import weakref
 
 import pytest
 
+from tailer import channel as channels
 from tailer import hub as hubs
-from tailer.follow import Selection, follow
+from tailer.follow import Selection, follow, waiting
 from tailer.records import Chunk
 from tailer.store import Cursor, meta_key, wake_channel
 from tests.waiting import wait_until
@@ -21,7 +23,10 @@ def calls(watchers, command):
 
 
 def reads_of(watchers, count):
-    """How often Redis is asked for output while so many followers get twenty batches; none of them is behind."""
+    """How often Redis is asked for output while so many followers get twenty batches; none of them is behind.
+
+    The batches are too large to be told in a wake-up.
+    """
     log = watchers.started()
     followers = [watchers.follow(log.job_id) for _ in range(count)]
     watchers.joined(log.job_id, count)
@@ -29,7 +34,7 @@ def reads_of(watchers, count):
     wait_until(lambda: all(follower.data == b"begin\n" for follower in followers))
     watchers.connection.config_resetstat()
     for number in range(20):
-        log.write(b"batch %d\n" % number)
+        log.write(random.randbytes(2000).hex().encode() + b"\n")
         wait_until(lambda number=number: all(follower.data.count(b"\n") == number + 2 for follower in followers))
     made = calls(watchers, "lrange"), calls(watchers, "hgetall")
     log.rq_job(watchers.connection, "finished")
@@ -46,6 +51,23 @@ def test_one_read_of_redis_for_all_followers(watchers):
     # A poll each second may come in between; each batch is a read, and another one that finds nothing more.
     for made in (alone, together):
         assert max(made) <= 50
+
+
+def test_short_output_is_not_read_at_all(watchers):
+    """The wake-up for a small piece of output brings it along."""
+    log = watchers.started()
+    follower = watchers.follow(log.job_id)
+    watchers.joined(log.job_id, 1)
+    log.write(b"begin\n")
+    wait_until(lambda: follower.data == b"begin\n")
+    watchers.connection.config_resetstat()
+    for number in range(20):
+        log.write(b"line %d\n" % number)
+        wait_until(lambda number=number: follower.data.count(b"\n") == number + 2)
+    assert calls(watchers, "lrange") <= 2
+    log.rq_job(watchers.connection, "finished")
+    log.end()
+    follower.done()
 
 
 def test_silence_costs_next_to_nothing(watchers):
@@ -113,16 +135,14 @@ def test_a_closed_generator_is_freed(watchers):
     log = watchers.started()
     log.write(b"line\n")
     generator = follow(watchers.hub, Selection(job_id=log.job_id, start=Cursor()), 15.0)
-    while not isinstance(next(generator)[0], Chunk):
-        pass
+    next(event for event, _ in waiting(generator) if isinstance(event, Chunk))
     watchers.joined(log.job_id, 1)
     channel = weakref.ref(watchers.hub._channels[log.job_id])
     wait_until(lambda: watchers.connection.pubsub_channels(wake_channel(log.job_id)))
     generator.close()
     assert watchers.hub.followers() == {}
     wait_until(lambda: not watchers.connection.pubsub_channels(wake_channel(log.job_id)))
-    gc.collect()
-    assert channel() is None
+    wait_until(lambda: gc.collect() >= 0 and channel() is None, 5)
 
 
 def test_one_of_many_leaves(watchers):
@@ -149,7 +169,7 @@ def test_the_ring_is_bounded(watchers, monkeypatch):
     wait_until(lambda: len(follower.data) == log.at.offset)
     channel = watchers.hub._channels[log.job_id]
     assert 0 < channel._ring_size <= 100_000
-    assert channel._ring_size == sum(map(hubs._size, (record for _, record in channel._ring)))
+    assert channel._ring_size == sum(map(channels._size, channel._ring))
 
 
 def test_a_broken_log_does_not_hold_up_others(watchers):

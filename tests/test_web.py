@@ -477,7 +477,7 @@ def test_an_error_behind_the_first_byte_is_told_apart_from_an_end(server):
             other.end()
             assert others.text() == b"before\nbehind\n"
         said = process.text()
-        assert said.count("Error handling request") == 2, said
+        assert said.count("a stream ends early") == 2, said
         assert said.count("a stream of server-sent events ends early") == 1, said
         answer = stack.get(f"/jobs/{log.job_id}/log?lines=2", *JSON)
         assert answer.status == 500

@@ -1,0 +1,75 @@
+"""A client whose connection was taken over from the web server: the hub writes to it, and nobody waits for it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Generator
+
+from tailer.channel import Feed, Pause
+
+logger = logging.getLogger(__name__)
+
+TURN = 1 << 20
+"""Bytes sent to a follower that is behind before it is the next one's turn."""
+LAST_CHUNK = memoryview(b"0\r\n\r\n")
+
+
+class Follower:
+    """A client's non-blocking socket, the rest of its response, and how far that has got.
+
+    ``body`` yields bytes, which become HTTP chunks (RFC 9112, section 7.1), and a ``Pause`` whenever there are none.
+    ``unsent`` is what the socket would not take yet, ``busy`` whether a thread drives it just now, ``over`` whether
+    nothing comes behind ``unsent``, ``left`` whether the client has gone.
+    """
+
+    __slots__ = ("body", "busy", "feed", "left", "over", "pause", "send", "socket", "unsent")
+
+    def __init__(self, connection: socket.SocketType, body: Generator[bytes | Pause], pause: Pause) -> None:
+        self.socket = connection
+        self.send = connection.send
+        self.body = body
+        self.pause: Pause | None = pause
+        self.feed: Feed | None = None
+        self.unsent: memoryview | None = None
+        self.busy = self.over = self.left = False
+
+    def drive(self) -> None:
+        """Send what there is, until the client takes no more, or there is a pause, or it is another one's turn.
+
+        An error of the body, other than of the connection, is logged; the client sees that its last chunk is missing.
+        """
+        sent = 0
+        self.pause = None
+        try:
+            while self._flush() and not self.over and sent < TURN:
+                item = next(self.body, None)
+                if isinstance(item, Pause):
+                    self.pause = item
+                    return
+                if item is None:
+                    self.over = True
+                    self.unsent = LAST_CHUNK
+                elif item:
+                    sent += len(item)
+                    self.unsent = memoryview(b"%x\r\n%b\r\n" % (len(item), item))
+        except OSError:
+            self.left = True
+        except Exception:
+            self.left = True
+            logger.exception("a stream ends early")
+
+    def _flush(self) -> bool:
+        """Return whether nothing is left to send."""
+        while self.unsent:
+            try:
+                self.unsent = self.unsent[self.send(self.unsent) :]
+            except BlockingIOError:
+                return False
+        self.unsent = None
+        return True
+
+    def close(self) -> None:
+        """Free all that belongs to it."""
+        self.socket.close()
+        self.body.close()
