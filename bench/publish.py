@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import json
+import select
 import socket
 import sys
 import time
@@ -25,8 +26,11 @@ SLICE_S = 0.005
 """Messages that are due within a slice are sent together."""
 PATIENCE_S = 3.0
 """How long the last answer may take."""
-POSTERS = 4
-"""Connections that post to nginx; a job's messages all take the same one."""
+WORKERS = 100
+"""Connections that publish, at most: a job's messages all take the same one, as they do from its worker.
+
+With as many, none has more than a message on its way in most slices, which is how clients of HTTP and Redis work.
+"""
 CHUNK = b"o %d %d %d %d %d -\n"
 """The header of a record, see ``tailer.records``."""
 
@@ -45,7 +49,6 @@ def lines(first: int, count: int) -> bytes:
 class Kind:
     """How messages of one kind are packed; what comes back is counted by ``good`` and must not hold ``bad``."""
 
-    connections = 1
     good, bad = b"\r\n", b"-"
 
     def __init__(self, port: int) -> None:
@@ -106,7 +109,6 @@ class FlaskSse(Kind):
 class Nchan(Kind):
     """POST requests, many on a connection without waiting for answers."""
 
-    connections = POSTERS
     good, bad = b"HTTP/1.1 20", b"HTTP/1.1 5"
     end = b"\n"
 
@@ -166,7 +168,11 @@ def publish(kind: Kind, jobs: int, rate: float, seconds: float, count: int) -> t
 
     All of them have been answered by then, unless the server is slower than that.
     """
-    connections = [Connection(kind) for _ in range(kind.connections)]
+    connections = [Connection(kind) for _ in range(min(jobs, WORKERS))]
+    poller = select.epoll()
+    for connection in connections:
+        poller.register(connection.socket, select.EPOLLIN)
+    by_fd = {connection.socket.fileno(): connection for connection in connections}
     messages = round(rate * seconds)
     pause = 1 / rate / jobs
     late, sent = 0.0, 0
@@ -181,7 +187,8 @@ def publish(kind: Kind, jobs: int, rate: float, seconds: float, count: int) -> t
         sent = due
         for connection in connections:
             connection.flush()
-            connection.read()
+        for fd, _ in poller.poll(0):
+            by_fd[fd].read()
         wake = max((int((time.perf_counter() - began) / SLICE_S) + 1) * SLICE_S, sent * pause)
         time.sleep(max(0.0, began + wake - time.perf_counter()))
     deadline = time.perf_counter() + PATIENCE_S

@@ -278,7 +278,9 @@ class Hub:
         self._paced = time.monotonic() + PACE_S
         heard: dict[Channel, bool] = {}
         for message in messages:
-            kind, name, *rest = message if isinstance(message, list) else (message, None)
+            if len(message) != len(("kind", "channel", "data")):
+                continue  # It answers a PING.
+            kind, name, data = message
             channel = self._named.get(name)
             if channel is None:
                 continue
@@ -289,7 +291,7 @@ class Hub:
                     self._rota.append(channel)
                 self._urgent.add(channel)
             elif kind == b"message" and heard.get(channel, True):
-                heard[channel] = channel.hear(rest[0])
+                heard[channel] = channel.hear(data)
         unread = []
         for channel, told in heard.items():
             channel.flush()
@@ -344,7 +346,8 @@ class Hub:
             channel = self._rota.popleft()
             if channel.followers:
                 self._rota.append(channel)
-                yield channel
+                if now - channel.changed >= POLL_S:
+                    yield channel
 
     def _look(self, channels: Sequence[Channel]) -> None:
         """See what no wake-up tells: RQ's view of the jobs."""

@@ -62,6 +62,8 @@ JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 INDEX = "tailer:jobs"
 MAX_CONNECTIONS = 32
 """Connections of one process to one Redis. More callers than that take turns; redis-py's other pool would fail them."""
+TURN_S = 30.0
+"""How long a caller waits for its turn: thousands of clients that come at once take some seconds, in no fair order."""
 
 _KEEP = """
 local function keep(ttl)
@@ -235,7 +237,7 @@ def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=MAX_CONNECTIONS,
-        timeout=timeout,
+        timeout=TURN_S,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         **over_network,

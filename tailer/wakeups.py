@@ -47,7 +47,7 @@ class WakeUps:
         with redis_errors():
             self._connection.send_command(*words, check_health=False)
 
-    def read(self) -> list[list[Any]]:
+    def read(self) -> list[Any]:
         """Return what has come, once there is something to read: lists such as ``[b"message", channel, data]``."""
         data = self._receive()
         while pending := getattr(self._socket, "pending", int)():  # TLS has taken more from the socket already
