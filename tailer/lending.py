@@ -13,7 +13,7 @@ from tailer.channel import Pause
 from tailer.follower import Follower
 from tailer.hub import Hub
 
-LOOK_S = 4.0
+LOOK_S = 2.0
 """How often is looked whether a client that is served by a generator has left, while there is nothing to send."""
 TCP_ESTABLISHED = 1
 """The first byte of ``struct tcp_info`` (tcp(7), ``TCP_INFO``) while both sides are there."""
@@ -66,7 +66,9 @@ class Body:
 
     def _wait(self, pause: Pause) -> bool:
         """Wait for the end of the pause; returns whether the client is still there."""
-        while not pause.wait(LOOK_S):
+        over = False
+        while not over:
+            over = pause.wait(LOOK_S)
             if self._left():
                 return False
             pause.timeout -= LOOK_S

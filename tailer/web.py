@@ -72,6 +72,8 @@ def log(job_id: str) -> Response:
         last_event_id=request.headers.get("Last-Event-ID"),
     )
     settings, hub = _tailer()
+    if hub.stopping():
+        raise ServerStopping("ask again")
     state, summary = look_up(hub.store, hub.jobs, job_id)
     if query.saw_end and _is_over(state, summary):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).

@@ -12,14 +12,13 @@ from rq.job import Job
 from tailer.records import MAX_CHUNK, STDOUT, Attempt, Chunk, End, Hole, encode
 from tailer.store import Cursor, LogStore, now_ms
 
-_COMPRESSOR = zstandard.ZstdCompressor(level=1)
-
 
 class Written:
     """A log that the test writes itself, attempt by attempt. `at` is where it ends, behind `lines` newlines."""
 
     def __init__(self, store: LogStore, job_id: str | None = None, *, time: int | None = None) -> None:
         self.store = store
+        self._compressor = zstandard.ZstdCompressor(level=1)  # its own: threads cannot share one
         self.job_id = job_id or f"job-{uuid.uuid4().hex}"
         self.start(time)
 
@@ -43,7 +42,7 @@ class Written:
         """Append bytes; `time` is when they were read, in ms."""
         chunks = self.chunks(data, stream, time)
         after = chunks[-1].line - 1 + chunks[-1].lines
-        self._append([encode(chunk, _COMPRESSOR) for chunk in chunks], chunks[-1].end, after)
+        self._append([encode(chunk, self._compressor) for chunk in chunks], chunks[-1].end, after)
         self.midline = not data.endswith(b"\n")
 
     def corrupt(self, length: int, lines: int) -> None:
