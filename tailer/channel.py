@@ -400,7 +400,7 @@ class Channel:
 
 
 def _size(record: Record | None) -> int:
-    return len(record.data) + 200 if isinstance(record, Chunk) else 200
+    return len(record.data) + len(record.frame or b"") + 200 if isinstance(record, Chunk) else 200
 
 
 def _ends(summary: LogSummary | None) -> list[object]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
 import zstandard
@@ -43,7 +43,10 @@ _STREAMS = {b"o": STDOUT, b"e": STDERR}
 
 @dataclass(slots=True)
 class Chunk:
-    """Consecutive bytes of one stream. Never changed, though not frozen: that would take thrice as long to make."""
+    """Consecutive bytes of one stream. Never changed, though not frozen: that would take thrice as long to make.
+
+    ``frame`` is how they are stored, if that is as a zstd frame.
+    """
 
     stream: str
     time: int
@@ -52,6 +55,7 @@ class Chunk:
     lines: int
     midline: bool
     data: bytes
+    frame: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def length(self) -> int:
@@ -213,9 +217,10 @@ def decode(element: bytes) -> Record:
         kind, flags = match[1], match[7]
         try:
             if kind in _STREAMS:
-                data = _unpack(payload, length) if b"z" in flags else payload
+                frame = payload if b"z" in flags else None
+                data = payload if frame is None else _unpack(frame, length)
                 if len(data) == length and data.count(b"\n") == lines:
-                    return Chunk(_STREAMS[kind], time, offset, line, lines, b"m" in flags, data)
+                    return Chunk(_STREAMS[kind], time, offset, line, lines, b"m" in flags, data, frame)
             elif kind == b"h":
                 return Hole(time, offset, line, lines, b"m" in flags, length, str(json.loads(payload)["cause"]))
             else:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-import zlib
 from collections.abc import Generator
 from contextlib import closing
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import cast
 
-import zstandard
 from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from tailer.channel import Pause
+from tailer.compression import Packer, negotiate
 from tailer.errors import Forbidden, ServerStopping, TailerError
 from tailer.follow import Final, Placed, follow, snapshot
 from tailer.formats import ENCODERS, SSE, Encoder
@@ -85,13 +84,16 @@ def log(job_id: str) -> Response:
     response.headers["X-Accel-Buffering"] = "no"
     # Where to resume from if the stream breaks before its first record.
     response.headers["Tailer-Cursor"] = str(selection.start)
-    compressor = None if query.format == "sse" else _compressor(response)
+    packer = None
+    if query.format != "sse":
+        response.vary.add("Accept-Encoding")
+        if packer := negotiate(request.accept_encodings):
+            response.content_encoding = packer.encoding
     if request.method == "HEAD":
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        items = stream(encoder, events, hold=HOLD_S if query.wait else 0)
-        items = compress(items, compressor) if compressor else items
+        items = stream(encoder, events, packer=packer, hold=HOLD_S if query.wait else 0)
         response.response = Body(items, hub, request.environ, settings.stall_timeout)
     return response
 
@@ -141,10 +143,12 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 # Bodies.
 
 
-def stream(encoder: Encoder, events: Generator[Placed | Pause], *, hold: float = 0) -> Items:
+def stream(
+    encoder: Encoder, events: Generator[Placed | Pause], *, packer: Packer | None = None, hold: float = 0
+) -> Items:
     """Yield a response's body, with the pauses of ``events``. Touches no request: all it needs is passed in.
 
-    ``hold`` is for how many seconds a finished event stream stays open.
+    ``packer`` compresses it; ``hold`` is for how many seconds a finished event stream stays open.
 
     An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
     error goes on to the server, which closes the connection without the last HTTP chunk.
@@ -155,12 +159,16 @@ def stream(encoder: Encoder, events: Generator[Placed | Pause], *, hold: float =
         with closing(events):
             for item in events:
                 if isinstance(item, Pause):
-                    item.encoder = encoder
+                    # What is compressed for one client is of no use to another.
+                    item.encoder = None if packer else encoder
                     yield item
                     continue
-                over = isinstance(item[0], Final)
-                if data := encoder.encode(*item):
-                    yield data
+                event, cursor = item
+                over = isinstance(event, Final)
+                if data := encoder.encode(event, cursor):
+                    yield packer.pack(data, event) if packer else data
+        if packer:
+            yield packer.end()
         if over and isinstance(encoder, SSE) and hold:
             yield Pause(hold)
     except Exception as error:
@@ -173,43 +181,6 @@ def stream(encoder: Encoder, events: Generator[Placed | Pause], *, hold: float =
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
         else:
             raise
-
-
-class Compressor(Protocol):
-    """What zlib and zstandard have in common here."""
-
-    def compress(self, data: bytes, /) -> bytes:
-        """Take ``data`` in; returns what is ready."""
-
-    def flush(self, mode: int = ..., /) -> bytes:
-        """Return what is held back."""
-
-
-def _compressor(response: Response) -> tuple[Compressor, int, int] | None:
-    """Return a compressor that the client takes, with its modes for "up to here" and "the end"."""
-    response.vary.add("Accept-Encoding")
-    accepted = request.accept_encodings
-    if accepted.quality("zstd") > 0 and "zstd" in [name for name, _ in accepted]:
-        response.content_encoding = "zstd"
-        encoder = zstandard.ZstdCompressor(level=3).compressobj()
-        return encoder, zstandard.COMPRESSOBJ_FLUSH_BLOCK, zstandard.COMPRESSOBJ_FLUSH_FINISH
-    if accepted.quality("gzip") > 0 and "gzip" in [name for name, _ in accepted]:
-        response.content_encoding = "gzip"
-        return zlib.compressobj(6, wbits=31), zlib.Z_SYNC_FLUSH, zlib.Z_FINISH
-    return None
-
-
-def compress(body: Items, how: tuple[Compressor, int, int]) -> Items:
-    """Compress ``body`` so that every item of it can be read as soon as it has arrived."""
-    compressor, flush, finish = how
-    with closing(body):
-        for data in body:
-            if isinstance(data, Pause):
-                data.encoder = None  # Its bytes are nobody else's.
-                yield data
-            else:
-                yield compressor.compress(data) + compressor.flush(flush) if data else b""
-    yield compressor.flush(finish)
 
 
 # Errors and access.
