@@ -1,13 +1,9 @@
 """gunicorn's settings, read by `gunicorn wsgi:app` from the directory it starts in; each with its reason."""
 
-import gc
 import os
-import resource
 
-from gunicorn.arbiter import Arbiter
-from gunicorn.workers.base import Worker
-
-from tailer.hub import Hub
+# Garbage collection, file descriptors, and a clean end of all streams: see there.
+from tailer.gunicorn_hooks import post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
 
 # A platform that sets PORT routes to it from outside; without one the logs stay on this machine.
 bind = f"0.0.0.0:{port}" if (port := os.environ.get("PORT")) else "127.0.0.1:8000"
@@ -41,26 +37,3 @@ control_socket_disable = True
 
 # One line per request that lasts hours says little; `--access-logfile -` turns it on.
 accesslog = None
-
-
-def post_worker_init(worker: Worker) -> None:
-    """Prepare a web process for thousands of followers."""
-    # The garbage collector walks all that lives, which held everybody up for 75 to 95 ms with a thousand followers.
-    # What the program itself consists of never dies, and followers are freed without it.
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 1000)
-    # A file descriptor each; many systems allow 1024 until a program asks for more.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    _hub(worker).stopping = lambda: not worker.alive
-
-
-def worker_exit(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 (gunicorn's signature)
-    """End the streams that gunicorn no longer knows of."""
-    if hasattr(worker, "wsgi"):  # unless the application could not be loaded
-        _hub(worker).close()
-
-
-def _hub(worker: Worker) -> Hub:
-    _, hub = worker.wsgi.extensions["tailer"]
-    return hub

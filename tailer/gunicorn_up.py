@@ -1,6 +1,8 @@
 """gunicorn's settings for `tailer up` where there is no gunicorn.conf.py of Tailer's; each with its reason."""
 
-# A follower is a greenlet, which does nothing but wait.
+from tailer.gunicorn_hooks import post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
+
+# Requests are short: who follows a log is handed over to the hub.
 worker_class = "gevent"
 
 # What open streams get at a stop: their clients are this machine's, and resume.

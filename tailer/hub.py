@@ -52,13 +52,15 @@ DRIVERS = 8
 class Hub:
     """Followers of the same job share one ``Channel``. The hub's one thread starts with the first follower.
 
-    ``stopping`` is asked now and then whether the process is told to stop: all streams are ended then.
+    ``stopping`` is asked now and then whether the process is told to stop: all streams are ended then. ``takes_over``
+    tells whether it may be given connections that a web server lends.
     """
 
     def __init__(self, store: LogStore, jobs: Jobs) -> None:
         self.store = store
         self.jobs = jobs
         self.stopping: Callable[[], bool] = lambda: False
+        self.takes_over = False
         self._channels: dict[str, Channel] = {}
         self._share = Share(RING)
         self._lock = threading.Lock()

@@ -35,7 +35,7 @@ class Body:
     def __init__(self, items: Items, hub: Hub, environ: Mapping[str, Any], stall_timeout: float) -> None:
         self._items = items
         self._hub = hub
-        self._lent = lent(environ)
+        self._lent = lent(environ) if hub.takes_over else None
         self._left = _watch(environ)
         if connection := _connection(environ):
             _bound(connection, stall_timeout)

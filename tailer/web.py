@@ -37,6 +37,10 @@ blueprint = Blueprint("tailer", __name__)
 """All routes. The app that it is registered with must have been given to ``init_app``."""
 
 
+hubs: list[Hub] = []
+"""Those of this process, for the hooks of its server."""
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Return an app that serves nothing but Tailer. ``settings`` are read from the environment if not given.
 
@@ -44,15 +48,22 @@ def create_app(settings: Settings | None = None) -> Flask:
         SettingsError: naming the variable that cannot be used.
     """
     app = Flask("tailer")
-    init_app(app, settings or Settings.from_env())
+    init_app(app, settings or Settings.from_env(), take_over=True)
     app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_problem)
     return app
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Give ``app`` what the blueprint needs: the settings and a ``Hub``. Connects to nothing yet."""
-    app.extensions["tailer"] = settings, Hub.open(settings)
+def init_app(app: Flask, settings: Settings, *, take_over: bool = False) -> None:
+    """Give ``app`` what the blueprint needs: the settings and a ``Hub``. Connects to nothing yet.
+
+    ``take_over`` lets the hub write to the connections of followers itself where the server lends them, which serves
+    thousands of them. Only for an app whose responses no middleware changes: it would not see what the hub writes.
+    """
+    hub = Hub.open(settings)
+    hub.takes_over = take_over
+    hubs.append(hub)
+    app.extensions["tailer"] = settings, hub
 
 
 def _tailer() -> tuple[Settings, Hub]:
