@@ -8,8 +8,10 @@ from tailer.gunicorn_hooks import post_worker_init, worker_exit  # noqa: F401 (g
 # A platform that sets PORT routes to it from outside; without one the logs stay on this machine.
 bind = f"0.0.0.0:{port}" if (port := os.environ.get("PORT")) else "127.0.0.1:8000"
 
-# Requests are short: who follows a log is handed over to the hub. gevent serves a burst of them without a thread each.
-worker_class = "gevent"
+# Requests are short, for who follows a log is handed over to the hub. Its thread needs a third less time than gevent's
+# greenlet for the same work (docs/performance.md).
+worker_class = "gthread"
+threads = 32
 
 # One process reads each followed log once, however many follow it: more processes only buy more cores.
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))

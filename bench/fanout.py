@@ -512,8 +512,6 @@ def goals(
     if replays:
         text, where_to = "catching up, text", "speed / that of the C program"
         yield Goal(text, where_to, 0.6, replays["tailer, zstd"].speed / replays["c, zstd"].speed, least=True)
-        plain = replays["tailer, plain"].speed / replays["c, plain"].speed
-        yield Goal(f"{text}, stored uncompressed", where_to, 0.6, plain, least=True)
         speed = replays["tailer, zstd"].speed / replays["textbook"].speed
         yield Goal(text, "speed / that of a generator with a yield per line", 30, speed, least=True)
         grown = max(replays[key].grown for key in ("tailer, zstd", "tailer, plain"))

@@ -107,7 +107,7 @@ class FlaskSse(Kind):
 
 
 class Nchan(Kind):
-    """POST requests, many on a connection without waiting for answers."""
+    """POST requests; a connection waits for no answer before it sends the next one, should there be one."""
 
     good, bad = b"HTTP/1.1 20", b"HTTP/1.1 5"
     end = b"\n"

@@ -72,35 +72,38 @@ class Share:
     room: int
 
 
+def frame(data: bytes, *, chunked: bool) -> bytes:
+    """Return ``data`` as it goes over the wire: as an HTTP chunk (RFC 9112, section 7.1), or as it is."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if chunked else data
+
+
 class Feed:
     """Followers that are up to date and get the same bytes, encoded once."""
 
-    def __init__(self, encoder: Encoder, heartbeat: float) -> None:
+    def __init__(self, encoder: Encoder, heartbeat: float, *, chunked: bool) -> None:
         self.encoder = copy.copy(encoder)
+        self.chunked = chunked
         self.heartbeat = heartbeat
         self.spoke = time.monotonic()
         self.members: dict[Follower, Callable[[bytes], int]] = {}
         self.pending: list[bytes] = []
 
     def send(self) -> list[Follower]:
-        """Send what is pending as an HTTP chunk to all.
-
-        Returns those that did not take all of it, with the rest in ``unsent``.
-        """
+        """Send what is pending to all; returns those that did not take all of it, with the rest in ``unsent``."""
         data = b"".join(self.pending)
         self.pending.clear()
         if not data:
             return []
-        frame = b"%x\r\n%b\r\n" % (len(data), data)
-        size, behind = len(frame), []
+        framed = frame(data, chunked=self.chunked)
+        size, behind = len(framed), []
         for follower, send in self.members.items():
             try:
-                sent = send(frame)
+                sent = send(framed)
             except OSError as error:
                 sent = 0
                 follower.left = not isinstance(error, BlockingIOError)
             if sent != size:
-                follower.unsent = memoryview(frame)[sent:]
+                follower.unsent = memoryview(framed)[sent:]
                 behind.append(follower)
         return behind
 
@@ -213,9 +216,11 @@ class Channel:
         if (pause.reader.attempt, pause.reader.index, pause.reader.offset) != (live.attempt, live.index, live.offset):
             return False
         self.flush()
-        feed = next((feed for feed in self.feeds if feed.encoder == pause.encoder), None)
-        if feed is None:
-            feed = Feed(pause.encoder, pause.heartbeat)
+        for feed in self.feeds:
+            if feed.chunked == follower.chunked and feed.encoder == pause.encoder:
+                break
+        else:
+            feed = Feed(pause.encoder, pause.heartbeat, chunked=follower.chunked)
             self.feeds.append(feed)
         feed.members[follower] = follower.send
         follower.feed = feed

@@ -122,10 +122,10 @@ class Hub:
             return {job_id: channel.followers for job_id, channel in self._channels.items()}
 
     def take(self, follower: Follower) -> None:
-        """Serve a client whose connection was taken over, from the pause on that its body has made."""
+        """Serve a client whose connection was taken over."""
         with self._lock:
             self._start()
-        self._do(self._add, follower)
+            self._do(self._add, follower)
 
     def close(self, timeout: float = 3.0) -> None:
         """End all streams, each so that its client knows to resume; waits up to ``timeout`` seconds for that."""

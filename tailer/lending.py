@@ -28,14 +28,16 @@ Items = Generator[bytes | Pause]
 class Body:
     """A response's body for any WSGI server: it yields the bytes, and waits where ``items`` pause.
 
-    At the first pause it hands the connection over to the hub if the server lends it. The server is then told that
-    the client has gone, which makes it end the request quietly.
+    Where the server lends the connection, it is handed over to the hub behind the first item, with which the header
+    has left. The server is then told that the client has gone, which makes it end the request quietly.
     """
 
     def __init__(self, items: Items, hub: Hub, environ: Mapping[str, Any], stall_timeout: float) -> None:
         self._items = items
         self._hub = hub
         self._lent = lent(environ) if hub.takes_over else None
+        self._chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
+        self._begun = False
         self._left = _watch(environ)
         if connection := _connection(environ):
             _bound(connection, stall_timeout)
@@ -50,18 +52,19 @@ class Body:
             StopIteration: that was all, or the client has left.
             BrokenPipeError: the hub serves the client from now on.
         """
+        if self._lent and self._begun:
+            self._hand_over(self._lent)
+        self._begun = True
         for item in self._items:
             if not isinstance(item, Pause):
                 return item
-            if self._lent:
-                self._hand_over(self._lent, item)
             if not self._wait(item):
                 break
         raise StopIteration
 
-    def _hand_over(self, connection: socket.socket, pause: Pause) -> None:
+    def _hand_over(self, connection: socket.socket) -> None:
         items, self._items = self._items, _nothing()
-        self._hub.take(Follower(take_over(connection), items, pause))
+        self._hub.take(Follower(take_over(connection), items, chunked=self._chunked))
         raise BrokenPipeError(errno.EPIPE, "the hub serves this client from now on")
 
     def _wait(self, pause: Pause) -> bool:
@@ -89,13 +92,10 @@ def _connection(environ: Mapping[str, Any]) -> socket.socket | None:
 
 
 def lent(environ: Mapping[str, Any]) -> socket.socket | None:
-    """Return the client's socket if the server lends it, for a response that it sends in HTTP chunks as they are.
-
-    That is gunicorn, without TLS, for a GET of HTTP/1.1 (RFC 9112): older clients get a body without chunks.
-    """
+    """Return the client's socket if the server lends it: gunicorn, without TLS, for a GET of HTTP/1.0 or 1.1."""
     connection: socket.socket | None = environ.get("gunicorn.socket")
-    chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and environ.get("REQUEST_METHOD") == "GET"
-    return connection if chunked and not isinstance(connection, ssl.SSLSocket) else None
+    plain = environ.get("SERVER_PROTOCOL") in {"HTTP/1.0", "HTTP/1.1"} and environ.get("REQUEST_METHOD") == "GET"
+    return connection if plain and not isinstance(connection, ssl.SSLSocket) else None
 
 
 def take_over(connection: socket.socket) -> _socket.socket:

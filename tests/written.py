@@ -18,7 +18,6 @@ class Written:
 
     def __init__(self, store: LogStore, job_id: str | None = None, *, time: int | None = None) -> None:
         self.store = store
-        self._compressor = zstandard.ZstdCompressor(level=1)  # its own: threads cannot share one
         self.job_id = job_id or f"job-{uuid.uuid4().hex}"
         self.start(time)
 
@@ -42,7 +41,8 @@ class Written:
         """Append bytes; `time` is when they were read, in ms."""
         chunks = self.chunks(data, stream, time)
         after = chunks[-1].line - 1 + chunks[-1].lines
-        self._append([encode(chunk, self._compressor) for chunk in chunks], chunks[-1].end, after)
+        compressor = zstandard.ZstdCompressor(level=1)  # its own: threads cannot share one
+        self._append([encode(chunk, compressor) for chunk in chunks], chunks[-1].end, after)
         self.midline = not data.endswith(b"\n")
 
     def corrupt(self, length: int, lines: int) -> None:
