@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -302,10 +303,10 @@ def tables(results: Results) -> str:
 
 
 def stalled() -> tuple[str, list[Figures], list[Figures]]:
-    """Measure with and without followers that don't read, twice."""
+    """Measure with and without followers that don't read, three times."""
     design = designs()["text"]
     calm, stalling = [], []
-    for _ in range(2):
+    for _ in range(3):
         calm.append(run(design, CALM))
         stalling.append(run(design, STALLING))
     rows = [
@@ -575,6 +576,8 @@ def _version(package: str) -> str:
 
 def measure(wanted: Sequence[str] = ()) -> str:
     """Return the tables."""
+    if not shutil.which("cc"):
+        return "Not measured: the clients need a C compiler (`cc`)."
     os.sched_setaffinity(0, {OTHER_CORE})
     parts, results, calm, stalling, quiet, replays = [about()], {}, [], [], {}, {}
     if not wanted or not set(wanted) <= {"stalled", "idle", "catchup"}:

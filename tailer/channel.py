@@ -179,7 +179,7 @@ class Channel:
             StoreUnavailable: Redis cannot be reached.
         """
         if isinstance(self._failure, TailerError):
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else it would hold the frames of all who raise it
         if self._failure:
             raise CorruptRecord("see the server's log") from self._failure
         records = self._from_ring(reader)
@@ -335,7 +335,7 @@ class Channel:
         """All was read that Redis has. If it should have more, the list is another one now: let followers look."""
         self.summary = self._expected
         live, last = self._live, self.summary.last if self.summary else None
-        if live and last and live.attempt == last.number and live.offset < last.bytes:
+        if last is None or (live and live.attempt == last.number and live.offset < last.bytes):
             self.release()
             self._live = None
         self.flush()

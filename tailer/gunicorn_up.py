@@ -3,7 +3,8 @@
 from tailer.gunicorn_hooks import post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
 
 # Requests are short: who follows a log is handed over to the hub.
-worker_class = "gevent"
+worker_class = "gthread"
+threads = 32
 
 # What open streams get at a stop: their clients are this machine's, and resume.
 graceful_timeout = 1

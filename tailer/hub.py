@@ -101,7 +101,7 @@ class Hub:
             self._start()
             channel = self._channels.get(job_id)
             if channel is None:
-                channel = Channel(job_id, share=self._share, resume=self._resume, look=self._look_soon)
+                channel = Channel(job_id, share=self._share, resume=self._let_go, look=self._look_soon)
                 self._channels[job_id] = channel
                 self._share_out()
                 self._do(self._subscribe, channel)
@@ -446,6 +446,13 @@ class Hub:
             if not follower.busy:
                 self._drop(follower)
         elif not follower.busy:
+            self._resume(follower)
+
+    def _let_go(self, follower: Follower) -> None:
+        """A channel no longer serves a follower: it goes on by itself, as soon as it takes more."""
+        if follower.unsent and not follower.left:
+            self._watch(follower, GONE | OUT)
+        else:
             self._resume(follower)
 
     def _resume(self, follower: Follower) -> None:

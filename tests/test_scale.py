@@ -238,13 +238,13 @@ def test_a_deploy_ends_streams_so_that_clients_resume(server, kind, sign):
         scene.connection.connection_pool.disconnect()
 
 
-def test_two_thousand_clients_may_come_at_once(scene):
+def test_five_thousand_clients_may_come_at_once(scene):
     """All of them are served, none is turned away, and each gets every line."""
     log = scene.started()
     log.write(b"begin\n")
-    clients = [scene.swarm.open(f"/jobs/{log.job_id}/log") for _ in range(2000)]
+    clients = [scene.swarm.open(f"/jobs/{log.job_id}/log") for _ in range(5000)]
     for client in clients:
-        wait_until(lambda client=client: client.status or client.ended, 20, "an answer")
+        wait_until(lambda client=client: client.status or client.ended, 40, "an answer")
     assert {client.status for client in clients} == {200}
     for number in range(5):
         log.write(b"line %d\n" % number)
@@ -270,6 +270,18 @@ def test_quiet_followers_cost_next_to_nothing(scene):
     for client in clients:
         client.leave()
     wait_until(lambda: connections_to(scene.url) == 0, 10, "their sockets are closed")
+
+
+def test_a_log_that_is_deleted_ends_for_its_followers(server):
+    """Those whom the hub serves are told, too, that the log they follow is gone."""
+    with scene_of("gthread", server) as scene:
+        log = scene.started()
+        log.write(b"so far\n")
+        client = scene.swarm.follow(log.job_id)
+        wait_until(lambda: client.data)
+        scene.store.delete(log.job_id)
+        wait_until(lambda: client.ended, 20)
+        assert client.text == b"so far\n[tailer] deleted: its log was deleted\n"
 
 
 def test_followers_outlive_a_restart_of_redis(scene):

@@ -1,6 +1,5 @@
 """The HTTP side, asked by a real curl: headers, errors, what of a log is shown, and what happens when things break."""
 
-import base64
 import contextlib
 import json
 import os
@@ -637,48 +636,3 @@ def test_a_bad_setting_stops_the_web_side_with_one_line(variable, value, allowed
     (line,) = [line for line in said.splitlines() if line.startswith("tailer: ")]
     assert line.startswith(f"tailer: {variable}=")
     assert allowed in line
-
-
-SERVERS = {
-    "gunicorn, gevent": ["gunicorn", "-b", "127.0.0.1:{port}", "wsgi:app"],
-    "gunicorn, gthread": ["gunicorn", "-b", "127.0.0.1:{port}", "-k", "gthread", "--threads", "8", "wsgi:app"],
-    "waitress": ["waitress-serve", "--listen", "127.0.0.1:{port}", "wsgi:app"],
-    "Flask": ["flask", "--app", "wsgi", "run", "--port", "{port}"],
-}
-
-
-@pytest.mark.parametrize("name", SERVERS)
-def test_every_wsgi_server_gives_the_same_bytes(server, name):
-    """A server that lends no socket, or uses threads, streams what gunicorn with gevent does, and as it comes."""
-    port = free_port()
-    program, *arguments = SERVERS[name]
-    argv = clean([str(BIN / program), *(one.format(port=port) for one in arguments)])
-    web = f"http://127.0.0.1:{port}"
-
-    def answers(_):
-        return subprocess.run(["curl", "-sf", f"{web}/healthz"], capture_output=True, check=False).returncode == 0
-
-    with (
-        running(argv, cwd=ROOT, env={"REDIS_URL": server.url}, ready=answers),
-        connect(server.url) as connection,
-    ):
-        stack = Stack(server.url, web, connection, LogStore(connection))
-        log = Written(stack.store)
-        log.rq_job(connection, "started")
-        data = b"first\n" + os.urandom(300_000) + b"\r\nlast words"
-        # A server may hold an answer's head back until there is something of its body (PEP 3333).
-        with stack.follow(log.job_id, "json=1", connected=False) as clients:
-            log.write(b"first\n", time=START * 1000)
-            for form in FORMATS:
-                wait_until(lambda form=form: b"first" in clients[form].body, 10, f"the first line, live, as {form}")
-            log.write(data[6:], time=START * 1000)
-            log.end(ended_at=START)
-            assert clients.text() == data
-            records = clients.records()
-            assert records[-1] == {**records[-1], "outcome": "finished", "bytes": len(data)}
-            assert [event.json for event in clients.events() if not event.name] == records[:-1]
-            pieces = [
-                base64.b64decode(one["base64"]) if "base64" in one else one["text"].encode() for one in records[:-1]
-            ]
-            ends = [b"" if one.get("partial") else b"\n" for one in records[:-1]]
-            assert b"".join(piece + end for piece, end in zip(pieces, ends, strict=True)) == data
