@@ -16,7 +16,8 @@ threads = 32
 # One process reads each followed log once, however many follow it: more processes only buy more cores.
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
 
-# What is not handed over (HTTP/1.0) holds its connection; gunicorn's own 1000 would leave the next one waiting.
+# Connections with a request, or between two; those handed over do not count. gunicorn's own 1000 would leave clients
+# waiting that come back all at once.
 worker_connections = 10_000
 
 # A burst of clients that come back after a reload must find room before they are accepted; the kernel may cap it.
@@ -25,7 +26,7 @@ backlog = 8192
 # Longer than the pause between two requests of a browser, so that it needn't connect again; idle ones are cheap.
 keepalive = 75
 
-# gevent workers answer the arbiter beside their requests: only a process that is stuck is killed, never a long stream.
+# The worker's main thread answers the arbiter beside all requests: only a process that is stuck is killed.
 timeout = 30
 
 # What a stop or reload gives requests to end by themselves. The hub ends all streams at once when it is told to, so

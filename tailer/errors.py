@@ -94,6 +94,13 @@ class StoreUnavailable(TailerError):
     title = "Redis is not reachable"
 
 
+class TooManyFollowers(TailerError):
+    """This web process may not open more files, and each follower's connection is one."""
+
+    status = 503
+    title = "Too many followers"
+
+
 class ServerStopping(TailerError):
     """This web process is told to stop; another one goes on from the client's cursor."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import resource
 import threading
 import time
 from collections import deque
@@ -45,6 +46,8 @@ CONFIRM_S = 2.0
 IDLE_S = 30.0
 """The hub's thread ends after so long without a follower."""
 BACKOFF_S = (0.1, 2.0)
+RESERVED = 128
+"""File descriptors left for all but followers: a server that runs out of them cannot even turn clients away."""
 DRIVERS = 8
 """Threads that bring taken-over followers up to date."""
 
@@ -120,6 +123,11 @@ class Hub:
         """Return how many follow each job."""
         with self._lock:
             return {job_id: channel.followers for job_id, channel in self._channels.items()}
+
+    def is_full(self) -> bool:
+        """Return whether the process may open too few more files for another follower."""
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return len(self._clients) >= allowed - RESERVED
 
     def take(self, follower: Follower) -> None:
         """Serve a client whose connection was taken over."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 from tailer.channel import Pause
 from tailer.follower import Follower
 from tailer.hub import Hub
+from tailer.poller import can_watch
 
 LOOK_S = 2.0
 """How often is looked whether a client that is served by a generator has left, while there is nothing to send."""
@@ -35,7 +36,7 @@ class Body:
     def __init__(self, items: Items, hub: Hub, environ: Mapping[str, Any], stall_timeout: float) -> None:
         self._items = items
         self._hub = hub
-        self._lent = lent(environ) if hub.takes_over else None
+        self._lent = lent(environ) if hub.takes_over and can_watch() else None
         self._chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._begun = False
         self._left = _watch(environ)

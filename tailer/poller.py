@@ -23,6 +23,11 @@ def _epoll() -> Any:
         return None
 
 
+def can_watch() -> bool:
+    """Return whether this system has what ``Poller.watch`` needs."""
+    return _epoll() is not None
+
+
 class Poller:
     """Some file descriptors to be read, and any number of others that are watched; any thread may ``wake`` it.
 

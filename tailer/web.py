@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from tailer.channel import Pause
 from tailer.compression import Packer, negotiate
-from tailer.errors import Forbidden, ServerStopping, TailerError
+from tailer.errors import Forbidden, ServerStopping, TailerError, TooManyFollowers
 from tailer.follow import Final, Placed, follow, snapshot
 from tailer.formats import ENCODERS, SSE, Encoder
 from tailer.hub import Hub
@@ -84,6 +84,8 @@ def log(job_id: str) -> Response:
     settings, hub = _tailer()
     if hub.stopping():
         raise ServerStopping("ask again")
+    if hub.is_full():
+        raise TooManyFollowers("this process may not open more files")
     state, summary = look_up(hub.store, hub.jobs, job_id)
     if query.saw_end and _is_over(state, summary):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).

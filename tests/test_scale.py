@@ -256,6 +256,32 @@ def test_five_thousand_clients_may_come_at_once(scene):
     }
 
 
+@pytest.mark.parametrize("kind", LENDING)
+def test_more_followers_than_files_are_turned_away(server, kind):
+    """Near the limit of open files new clients are told to come back, and those who are there follow on."""
+    with served(kind, server.url, files=200) as (url, process), Swarm(url) as swarm:
+        scene = Scene(kind, server, url, process, swarm)
+        log = scene.started()
+        log.write(b"begin\n")
+        clients = []
+        for _ in range(6):
+            clients += [swarm.open(f"/jobs/{log.job_id}/log") for _ in range(20)]
+            for client in clients:
+                wait_until(lambda client=client: client.data or client.ended, 20, "an answer")
+        turned_away = [client for client in clients if client.status == 503]
+        assert b"Too many followers" in turned_away[0].text
+        scene.finish(log)
+        served_ones = [client for client in clients if client.status == 200]
+        for client in served_ones:
+            wait_until(lambda client=client: client.ended, 20)
+            assert (client.ended, client.text) == ("end", b"begin\n")
+        assert len(served_ones) > 40
+        again = swarm.follow(log.job_id)
+        wait_until(lambda: again.ended == "end", 20)
+        assert "Traceback" not in process.text()
+        scene.connection.connection_pool.disconnect()
+
+
 def test_quiet_followers_cost_next_to_nothing(scene):
     """Three hundred of them take no thread or greenlet of the server, nor its time; gone, they leave no socket."""
     log = scene.started()

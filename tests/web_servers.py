@@ -37,12 +37,18 @@ def command(kind: str, port: int) -> list[str]:
 
 @contextlib.contextmanager
 def served(
-    kind: str, redis_url: str, *, port: int | None = None, env: Mapping[str, str] | None = None
+    kind: str,
+    redis_url: str,
+    *,
+    port: int | None = None,
+    files: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, Running]]:
-    """Run the web side for the block; yields its URL and the process."""
+    """Run the web side for the block; yields its URL and the process. `files` is how many it may open."""
     port = port or free_port()
     settings = {"REDIS_URL": redis_url, **(env or {})}
-    with running(clean(command(kind, port), settings), cwd=ROOT, env=settings) as process:
+    limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
+    with running([*limited, *clean(command(kind, port), settings)], cwd=ROOT, env=settings) as process:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(port) or process.poll() is not None, 20, f"{kind} listening")
         assert process.poll() is None, process.text()
