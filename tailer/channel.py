@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FRESH = MAX_CHUNK
 """Bytes up to which an attempt is read from its start, so that all its followers find all of it here."""
+GLANCE_S = 0.05
+"""How often a thread that waits for several channels looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Pause:
 
     With a ``reader`` it is up to date and waits for nothing but output, so that the channel may serve it meanwhile,
     and then moves the reader and sets ``served``. That takes an ``encoder``, and ``heartbeat``, the longest silence
-    in seconds.
+    in seconds. One that waits for several channels has ``parts`` instead, a pause for each.
     """
 
     timeout: float
@@ -55,14 +57,30 @@ class Pause:
     heartbeat: float = float("inf")
     encoder: Encoder | None = None
     served: bool = False
+    parts: tuple[Pause, ...] = ()
+
+    @property
+    def channels(self) -> list[Channel]:
+        """Those whose news end the pause."""
+        return [part.channel for part in self.parts or (self,) if part.channel]
+
+    def has_news(self) -> bool:
+        """Return whether one of the channels has news."""
+        return any(part.channel and part.channel.version != part.version for part in self.parts or (self,))
 
     def wait(self, limit: float = float("inf")) -> bool:
         """Wait for the end of the pause, at most ``limit`` seconds; returns whether it is over."""
-        if self.channel is None:
-            time.sleep(min(self.timeout, limit))
+        seconds = min(self.timeout, limit)
+        if self.channel:
+            self.channel.wait(self.version, seconds)
         else:
-            self.channel.wait(self.version, min(self.timeout, limit))
-        return self.timeout <= limit or (self.channel is not None and self.channel.version != self.version)
+            self._wait_for_any(time.monotonic() + seconds)
+        return self.timeout <= limit or self.has_news()
+
+    def _wait_for_any(self, deadline: float) -> None:
+        # For servers that do not lend connections; elsewhere it is the hub that waits, and a channel wakes it.
+        while not self.has_news() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, GLANCE_S) if self.parts else left)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from tailer import channel
 from tailer.channel import Beat
@@ -37,13 +37,17 @@ _INCOMPLETE = re.compile(rb"(?:\r|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a log is shown. ``streams`` are those wanted; ``records`` asks for JSON records in server-sent events."""
+    """How a log is shown.
+
+    ``streams`` are those wanted. ``records`` asks for JSON in server-sent events: a record for each of the ``lines``,
+    or for each of the ``chunks``, in which they are stored.
+    """
 
     streams: frozenset[str] = frozenset({"stdout", "stderr"})
     timestamps: bool = False
     strip: bool = False
     heartbeat: bool = False
-    records: bool = False
+    records: Literal["", "lines", "chunks"] = ""
 
 
 class Encoder(channel.Encoder, Protocol):
@@ -192,16 +196,18 @@ class SSE(_Filtering):
 
     def _named(self, event: Event, cursor: Cursor) -> bytes:
         if isinstance(event, Hole):
-            return _event("hole", hole_of(event, cursor), str(cursor))
+            return named("hole", hole_of(event, cursor), str(cursor))
         if isinstance(event, Attempt):
-            return _event("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
+            return named("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
         if isinstance(event, JobState):
-            return _event("status", state_of(event))
+            return named("status", state_of(event))
         if isinstance(event, Final):
-            return _event("end", event.end.as_dict(), f"{cursor}{END_MARK}")
-        return _event("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
+            return named("end", event.end.as_dict(), f"{cursor}{END_MARK}")
+        return named("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
 
     def _output(self, chunk: Chunk, cursor: Cursor) -> bytes:
+        if self._options.records == "chunks":
+            return self._whole(chunk, cursor)
         if self._options.records:
             return "".join(f"id: {at}\ndata: {record}\n\n" for at, record in self._records(chunk, cursor)).encode()
         shown = self._shown(chunk)
@@ -214,10 +220,16 @@ class SSE(_Filtering):
         self._behind = cursor if self._held else Cursor()
         return _message(data[:stop], Cursor(cursor.attempt, cursor.offset - len(self._held))) if stop else b""
 
+    def _whole(self, chunk: Chunk, cursor: Cursor) -> bytes:
+        shown = self._shown(chunk)
+        return (
+            b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), _json(record_of(chunk, shown, cursor))) if shown else b""
+        )
+
     @staticmethod
     def error(problem: dict[str, Any]) -> bytes:
         """Return the event that tells of an error behind the first byte."""
-        return _event("error", problem)
+        return named("error", problem)
 
 
 ENCODERS: dict[str, type[Text | SSE | NDJSON]] = {"text": Text, "sse": SSE, "ndjson": NDJSON}
@@ -250,12 +262,31 @@ def records_of(chunk: Chunk, cursor: Cursor, stripper: Stripper | None = None) -
         yield at, f'{{"cursor":"{at}{same}{number},"text":{encode_basestring_ascii(text)}{more}}}'
 
 
+def record_of(chunk: Chunk, shown: bytes, cursor: Cursor) -> dict[str, Any]:
+    """Return the record of a whole chunk: ``text`` has its newlines, and is ``base64`` if it is not UTF-8.
+
+    ``line`` and ``lines`` are as stored: the number of the line in which it begins, and how many newlines it has.
+    """
+    about = {
+        "cursor": str(cursor),
+        "time": rfc3339(chunk.time),
+        "stream": chunk.stream,
+        "line": chunk.line,
+        "lines": chunk.lines,
+    }
+    try:
+        return {**about, "text": shown.decode()}
+    except UnicodeDecodeError:
+        return {**about, "base64": base64.b64encode(shown).decode()}
+
+
 def hole_of(hole: Hole, cursor: Cursor) -> dict[str, Any]:
     """Return the record of a hole: ``missing`` bytes and ``cause`` instead of a text."""
     return {
         "cursor": str(cursor),
         "time": rfc3339(hole.time),
         "line": hole.line,
+        "lines": hole.lines,
         "missing": hole.length,
         "cause": hole.cause,
     }
@@ -296,7 +327,8 @@ def _message(data: bytes, cursor: Cursor) -> bytes:
     return b"id: %b\n%b\n" % (str(cursor).encode(), lines)
 
 
-def _event(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes:
+def named(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes:
+    """Return a server-sent event of that name; with a cursor, that is its id."""
     identity = f"id: {cursor}\n".encode() if cursor else b""
     return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, _json(values))
 

@@ -426,13 +426,13 @@ class Hub:
             self._poller.watch(follower.socket.fileno(), events)
 
     def _rest(self, follower: Follower, pause: Pause) -> None:
-        if pause.channel:
-            if pause.channel.version != pause.version:
-                self._resume(follower)
-                return
-            if pause.channel.park(follower, pause):
-                return
-            pause.channel.waiting.add(follower)
+        if pause.has_news():
+            self._resume(follower)
+            return
+        if pause.channel and pause.channel.park(follower, pause):
+            return
+        for channel in pause.channels:
+            channel.waiting.add(follower)
         heapq.heappush(self._timers, (time.monotonic() + pause.timeout, next(self._numbers), follower, pause))
 
     def _expire_timers(self) -> None:
@@ -440,8 +440,6 @@ class Hub:
         while self._timers and self._timers[0][0] <= now:
             _, _, follower, pause = heapq.heappop(self._timers)
             if follower.pause is pause and not (follower.busy or follower.feed or follower.left):
-                if pause.channel:
-                    pause.channel.leave(follower)
                 self._resume(follower)
 
     def _stir(self, fd: int, events: int) -> None:
@@ -467,6 +465,8 @@ class Hub:
         """Have a follower driven by a thread."""
         if follower.busy:
             return
+        for channel in follower.pause.channels if follower.pause else ():
+            channel.waiting.discard(follower)
         follower.busy = True
         try:
             self._drivers.submit(self._drive, follower)
@@ -479,8 +479,8 @@ class Hub:
         self._do(self._settle, follower)
 
     def _drop(self, follower: Follower) -> None:
-        if follower.pause and follower.pause.channel:
-            follower.pause.channel.leave(follower)
+        for channel in follower.pause.channels if follower.pause else ():
+            channel.leave(follower)
         self._clients.pop(follower.socket.fileno(), None)
         follower.left = True
         follower.close()

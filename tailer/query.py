@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tailer.errors import InvalidParameter, UnknownAttempt
 from tailer.follow import Selection
@@ -158,8 +158,17 @@ def _options(args: Mapping[str, str]) -> Options:
         timestamps=_read(args, "timestamps", switch) or False,
         strip=_read(args, "ansi", _one_of("keep", "strip")) == "strip",
         heartbeat=_read(args, "heartbeat", switch) or False,
-        records=_read(args, "json", switch) or False,
+        records=_read(args, "json", _records) or "",
     )
+
+
+def _records(value: str) -> Literal["", "lines", "chunks"]:
+    if value == "chunks":
+        return "chunks"
+    try:
+        return "lines" if switch(value) else ""
+    except ValueError:
+        raise ValueError("use 1, 0 or chunks") from None
 
 
 def _checked(offset: Cursor, summary: LogSummary) -> Cursor:

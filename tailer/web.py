@@ -8,24 +8,27 @@ import logging
 from collections.abc import Generator
 from contextlib import closing
 from http import HTTPStatus
-from typing import cast
+from typing import NamedTuple, cast
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
+from tailer import pane
+from tailer.board import Board
 from tailer.channel import Pause
 from tailer.compression import Packer, negotiate
 from tailer.errors import Forbidden, ServerStopping, TailerError, TooManyFollowers
-from tailer.follow import Final, Placed, follow, snapshot
+from tailer.follow import Final, Placed, Selection, follow, snapshot
 from tailer.formats import ENCODERS, SSE, Encoder
 from tailer.hub import Hub
 from tailer.jobs import JobState
 from tailer.lending import Body, Items
 from tailer.listing import ListQuery, describe, look_up, page
+from tailer.many import WHOLE_CHUNKS, StreamQuery, switch_to, together
 from tailer.query import LogQuery, preferred
 from tailer.settings import Settings
-from tailer.store import LogSummary, redis_errors
+from tailer.store import Cursor, LogSummary, redis_errors
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ HOLD_S = 1.0
 """How long a finished event stream stays open for its client to close it, which spares a needless reconnect."""
 RETRY_AFTER_S = 2
 
-blueprint = Blueprint("tailer", __name__)
+blueprint = Blueprint("tailer", __name__, template_folder="templates")
 """All routes. The app that it is registered with must have been given to ``init_app``."""
 
 
@@ -63,11 +66,19 @@ def init_app(app: Flask, settings: Settings, *, take_over: bool = False) -> None
     hub = Hub.open(settings)
     hub.takes_over = take_over
     hubs.append(hub)
-    app.extensions["tailer"] = settings, hub
+    app.extensions["tailer"] = Extension(settings, hub, Board(hub))
 
 
-def _tailer() -> tuple[Settings, Hub]:
-    return cast("tuple[Settings, Hub]", current_app.extensions["tailer"])
+class Extension(NamedTuple):
+    """What the blueprint has in an app: see ``init_app``."""
+
+    settings: Settings
+    hub: Hub
+    board: Board
+
+
+def _tailer() -> Extension:
+    return cast("Extension", current_app.extensions["tailer"])
 
 
 # Routes.
@@ -81,20 +92,15 @@ def log(job_id: str) -> Response:
         accept=request.headers.get("Accept", ""),
         last_event_id=request.headers.get("Last-Event-ID"),
     )
-    settings, hub = _tailer()
-    if hub.stopping():
-        raise ServerStopping("ask again")
-    if hub.is_full():
-        raise TooManyFollowers("this process may not open more files")
+    settings, hub, _ = _tailer()
+    _check_room(hub)
     state, summary = look_up(hub.store, hub.jobs, job_id)
     if query.saw_end and _is_over(state, summary):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).
         return Response(status=HTTPStatus.NO_CONTENT)
     selection = query.select(job_id, hub.store, summary)
     encoder = ENCODERS[query.format](query.options)
-    response = Response(content_type=encoder.content_type)
-    response.headers["Cache-Control"] = "no-cache, no-transform"
-    response.headers["X-Accel-Buffering"] = "no"
+    response = _streaming(encoder.content_type)
     # Where to resume from if the stream breaks before its first record.
     response.headers["Tailer-Cursor"] = str(selection.start)
     packer = None
@@ -111,25 +117,95 @@ def log(job_id: str) -> Response:
     return response
 
 
+@blueprint.get("/stream")
+def many() -> Response:
+    """Stream several jobs' logs, and the list of jobs. Events: ``docs/protocol.md``."""
+    query = StreamQuery.parse(request.args.to_dict(flat=False))
+    settings, hub, board = _tailer()
+    _check_room(hub)
+
+    def begin(job_id: str, cursor: Cursor) -> Generator[Placed | Pause]:
+        look_up(hub.store, hub.jobs, job_id)
+        selection = Selection(job_id=job_id, start=cursor)
+        return follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
+
+    encoder = SSE(WHOLE_CHUNKS)
+    items: Items
+    if len(query.logs) == 1 and not query.list and query.wait:
+        # One log alone is sent by the hub itself, as ``log`` is.
+        ((job_id, cursor),) = query.logs
+        items = stream(encoder, begin(job_id, cursor), prefix=switch_to(job_id))
+    else:
+        items = together(query, begin, board, settings.heartbeat, _problem)
+    response = _streaming(encoder.content_type)
+    response.headers["Tailer-Heartbeat"] = f"{settings.heartbeat:g}"
+    response.response = Body(items, hub, request.environ, settings.stall_timeout)
+    return response
+
+
+def _check_room(hub: Hub) -> None:
+    if hub.stopping():
+        raise ServerStopping("ask again")
+    if hub.is_full():
+        raise TooManyFollowers("this process may not open more files")
+
+
+def _streaming(content_type: str) -> Response:
+    response = Response(content_type=content_type)
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
 @blueprint.get("/jobs")
 def jobs() -> Response:
-    """List jobs, newest first, with their states and the figures of their logs."""
+    """List jobs, newest first, with their states and the figures of their logs; to a browser, in the pane."""
+    if pane.wants_page():
+        return pane.page()
     query = ListQuery.parse(request.args.to_dict())
-    _, hub = _tailer()
-    return jsonify(page(hub.store, hub.jobs, query))
+    _, hub, _ = _tailer()
+    return _varying(jsonify(page(hub.store, hub.jobs, query)))
 
 
 @blueprint.get("/jobs/<job_id>")
 def job(job_id: str) -> Response:
-    """Tell all that is known of one job."""
-    _, hub = _tailer()
-    return jsonify(describe(*look_up(hub.store, hub.jobs, job_id)))
+    """Tell all that is known of one job; to a browser, show its log in the pane."""
+    if pane.wants_page():
+        return pane.page()
+    _, hub, _ = _tailer()
+    return _varying(jsonify(describe(*look_up(hub.store, hub.jobs, job_id))))
+
+
+def _varying(response: Response) -> Response:
+    response.vary.add("Accept")
+    return response
+
+
+# The pane.
 
 
 @blueprint.get("/")
 def index() -> BaseResponse:
-    """Lead to the list of jobs."""
-    return redirect(url_for("tailer.jobs"))
+    """Show the list of jobs; lead programs to it."""
+    return pane.page() if pane.wants_page() else redirect(url_for("tailer.jobs"))
+
+
+@blueprint.get("/view")
+def view() -> Response:
+    """Show several jobs side by side, or merged."""
+    return pane.page()
+
+
+@blueprint.get("/assets/<version>/<name>")
+def asset(version: str, name: str) -> Response:
+    """Return a file of the pane."""
+    return pane.asset(version, name)
+
+
+@blueprint.get("/tail.js")
+def embedding() -> Response:
+    """Return the module for other people's pages."""
+    return pane.embedding()
 
 
 @blueprint.get("/healthz")
@@ -141,7 +217,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Say whether Redis answers, that of the logs and that of RQ."""
-    _, hub = _tailer()
+    _, hub, _ = _tailer()
     with redis_errors():
         hub.store.connection.ping()
         hub.jobs.connection.ping()
@@ -157,16 +233,22 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 
 
 def stream(
-    encoder: Encoder, events: Generator[Placed | Pause], *, packer: Packer | None = None, hold: float = 0
+    encoder: Encoder,
+    events: Generator[Placed | Pause],
+    *,
+    packer: Packer | None = None,
+    hold: float = 0,
+    prefix: bytes = b"",
 ) -> Items:
     """Yield a response's body, with the pauses of ``events``. Touches no request: all it needs is passed in.
 
-    ``packer`` compresses it; ``hold`` is for how many seconds a finished event stream stays open.
+    ``packer`` compresses it; ``hold`` is for how many seconds a finished event stream stays open; ``prefix`` is what
+    it begins with.
 
     An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
     error goes on to the server, which closes the connection without the last HTTP chunk.
     """
-    yield encoder.begin()  # Headers leave with the first item, be it empty.
+    yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
     over = False
     try:
         with closing(events):
@@ -202,7 +284,7 @@ def stream(
 @blueprint.before_request
 def _closed_by_default() -> None:
     """Serve loopback clients only, unless ``TAILER_AUTH=none`` opens it on purpose."""
-    settings, _ = _tailer()
+    settings, _, _ = _tailer()
     if settings.auth == "none" or request.endpoint in {"tailer.healthz", "tailer.readyz"}:
         return
     try:

@@ -251,7 +251,7 @@ def test_ndjson_tells_the_rest_too():
     """Holes and the last end are records, quiet is a blank line, and of attempts and states nothing is said."""
     body = encoded(NDJSON(Options()), STATE, ATTEMPT, hole(0, line=1), Beat(), FINISHED, Final(KILLED))
     first, blank, last = body.decode().splitlines()
-    assert json.loads(first) == {"cursor": "1:5", "time": STAMP, "line": 1, "missing": 5, "cause": "a test"}
+    assert json.loads(first) == {"cursor": "1:5", "time": STAMP, "line": 1, "lines": 1, "missing": 5, "cause": "a test"}
     assert blank == ""
     assert json.loads(last) == {"cursor": "1:5", **KILLED.as_dict()}
 
@@ -301,14 +301,14 @@ def test_a_reconnect_from_any_event_goes_on_without_loss_or_double(cut_log, data
 def test_records_in_events_hold_every_byte(cut_log):
     """With `json=1` each event is a record as in NDJSON, and its id is the record's cursor."""
     chunks, data = cut_log
-    stream = EventStream(encoded(SSE(Options(records=True)), *chunks))
+    stream = EventStream(encoded(SSE(Options(records="lines")), *chunks))
     records = stream.named("message")
     assert output(records) == data
     assert [at for _, _, at in stream.messages] == [record["cursor"] for record in records]
     assert records == lines_of(encoded(NDJSON(Options()), *chunks))
 
 
-@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize("records", ["", "lines", "chunks"])
 def test_named_events_tell_the_rest(records):
     """Attempts, states, holes, quiet and the end come as named events with JSON, the end with an id of its own."""
     events = [STATE, ATTEMPT, *chunks_of(b"a\n"), hole(2, line=2), Beat(), FINISHED, Final(KILLED)]
@@ -433,7 +433,7 @@ def test_all_formats_strip_alike(data):
     chunks = chunks_of(*[bytes([value]) for value in data])
     text = encoded(Text(wanted), *chunks)
     assert output(lines_of(encoded(NDJSON(wanted), *chunks))) == text
-    assert output(EventStream(encoded(SSE(Options(strip=True, records=True)), *chunks)).named("message")) == text
+    assert output(EventStream(encoded(SSE(Options(strip=True, records="lines")), *chunks)).named("message")) == text
     shown = EventStream(encoded(SSE(wanted), *chunks, Final(FINISHED))).text
     assert shown == text.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 

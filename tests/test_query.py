@@ -39,7 +39,7 @@ def test_a_bare_request_follows_all_of_a_log_as_text():
     """Without parameters: from the beginning, both streams, as they are, until the job is over."""
     assert parse() == LogQuery(
         format="text",
-        options=Options(streams=BOTH, timestamps=False, strip=False, heartbeat=False, records=False),
+        options=Options(streams=BOTH, timestamps=False, strip=False, heartbeat=False, records=""),
         wait=True,
         tail=None,
         since=None,
@@ -121,7 +121,9 @@ def test_naming_one_stream_leaves_the_other_out(args, streams):
         ("ansi", "strip", "strip", True),
         ("ansi", "keep", "strip", False),
         ("heartbeat", "yes", "heartbeat", True),
-        ("json", "1", "records", True),
+        ("json", "1", "records", "lines"),
+        ("json", "0", "records", ""),
+        ("json", "chunks", "records", "chunks"),
     ],
 )
 def test_options_of_the_formats(name, value, option, expected):
@@ -175,8 +177,9 @@ def test_a_browsers_reconnect_goes_before_the_url_it_repeats():
 
 TIMES = "use a time such as 2026-11-23T09:30:00Z, unix seconds, or a duration such as 10m or 1h30m"
 BAD = [
-    *[(name, "maybe", "use 1 or 0") for name in ("follow", "stdout", "stderr", "timestamps", "heartbeat", "json")],
-    *[(name, "", "use 1 or 0") for name in ("follow", "stdout", "stderr", "timestamps", "heartbeat", "json")],
+    *[(name, "maybe", "use 1 or 0") for name in ("follow", "stdout", "stderr", "timestamps", "heartbeat")],
+    *[("json", value, "use 1, 0 or chunks") for value in ("maybe", "")],
+    *[(name, "", "use 1 or 0") for name in ("follow", "stdout", "stderr", "timestamps", "heartbeat")],
     *[("tail", value, "use a number of lines, or all") for value in ("", "-2", "ten", "1.5", "1_0", "٣", "9" * 19)],
     *[
         (name, value, TIMES)
