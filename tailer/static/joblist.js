@@ -1,0 +1,160 @@
+/** The list of jobs: newest first, with their states as they change. */
+
+import { h, say } from "./dom.js";
+import { look, seconds, stateOf, titleOf } from "./header.js";
+import { jobList } from "./load.js";
+import * as words from "./words.js";
+
+const SECTIONS = /** @type {const} */ ([
+  ["runs", "Running"],
+  ["waits", "Waiting"],
+  ["done", "Done"],
+]);
+
+/** @typedef {import("./load.js").JobInfo} JobInfo */
+
+/** @param {JobInfo} job @returns {"runs" | "waits" | "done"} */
+function sectionOf(job) {
+  const [, kind] = look(stateOf(job));
+  return kind === "runs" || kind === "waits" ? kind : "done";
+}
+
+/**
+ * @param {string} base
+ * @param {(job: string, beside: boolean) => void} onChoose
+ */
+export function jobs(base, onChoose) {
+  /** @type {Map<string, JobInfo>} */
+  const known = new Map();
+  /** @type {string[]} */
+  let order = [];
+  /** @type {string[]} */
+  let older = [];
+  /** @type {string | null | undefined} */
+  let next;
+  let chosen = new Set();
+  /** @type {Map<string, ReturnType<typeof item>>} */
+  const items = new Map();
+
+  const input = /** @type {HTMLInputElement} */ (
+    h("input", { type: "search", placeholder: "Filter jobs", "aria-label": "Filter jobs", spellcheck: false, oninput: draw })
+  );
+  const sections = SECTIONS.map(([kind, title]) => {
+    const count = h("span.count");
+    const list = h("ul");
+    const element = h("section", { hidden: true }, h("h2", {}, title, " ", count), list);
+    return { kind, count, list, element };
+  });
+  const more = h("button.older", { type: "button", hidden: true, onclick: () => void loadOlder() }, "Older jobs");
+  const none = h("p.none", {}, "No jobs yet.");
+  const scroller = h("div.jobs", {}, ...sections.map(({ element }) => element), none, more);
+  const element = h("nav.list", { "aria-label": "Jobs" }, h("div.list-head", {}, input), scroller);
+
+  /** @param {string} id */
+  function item(id) {
+    const dot = h("span.dot", { "aria-hidden": "true" });
+    const name = h("span.name");
+    const state = h("span.state");
+    const detail = h("span.detail");
+    const link = h(
+      "a.job",
+      {
+        href: `${base}jobs/${id}`,
+        onclick: (/** @type {MouseEvent} */ event) => {
+          if (event.ctrlKey || event.metaKey || event.button) return;
+          event.preventDefault();
+          onChoose(id, event.shiftKey);
+        },
+      },
+      dot,
+      name,
+      state,
+      detail,
+    );
+    return { element: h("li", {}, link), link, dot, name, state, detail };
+  }
+
+  /** @param {ReturnType<typeof item>} shown @param {JobInfo} job */
+  function fill(shown, job) {
+    const [word, kind] = look(stateOf(job));
+    shown.dot.className = `dot ${kind}`;
+    say(shown.name, titleOf(job));
+    shown.link.title = `${job.description ?? ""}\n${job.job_id}`;
+    say(shown.state, job.status === "queued" && job.position ? `#${job.position}` : word);
+    shown.state.className = `state ${kind}`;
+    const last = job.attempts.at(-1);
+    const ran = last ? seconds(job, last.attempt) : null;
+    const parts = [job.job_id.slice(0, 8), job.queue ?? "", ran === null ? "" : words.duration(last?.end ? ran : Math.round(ran)),
+      job.lines ? words.plural(job.lines, "line") : ""];
+    say(shown.detail, parts.filter(Boolean).join(" · "));
+    if (chosen.has(job.job_id)) shown.link.setAttribute("aria-current", "true");
+    else shown.link.removeAttribute("aria-current");
+  }
+
+  /** @returns {string[]}  Ids of what is listed, in order. */
+  function listed() {
+    const wanted = input.value.trim().toLowerCase();
+    return [...new Set([...order, ...older])].filter((id) => {
+      const job = known.get(id);
+      const text = job && `${job.job_id} ${job.description} ${job.queue} ${look(stateOf(job))[0]}`.toLowerCase();
+      return text && wanted.split(/\s+/).every((word) => text.includes(word));
+    });
+  }
+
+  function draw() {
+    const ids = listed();
+    for (const { kind, count, list, element } of sections) {
+      const here = ids.filter((id) => sectionOf(/** @type {JobInfo} */ (known.get(id))) === kind);
+      element.hidden = !here.length;
+      say(count, String(here.length));
+      here.forEach((id, i) => {
+        const shown = items.get(id) ?? item(id);
+        items.set(id, shown);
+        fill(shown, /** @type {JobInfo} */ (known.get(id)));
+        if (list.children[i] !== shown.element) list.insertBefore(shown.element, list.children[i] ?? null);
+      });
+      while (list.children.length > here.length) list.lastElementChild?.remove();
+    }
+    none.hidden = ids.length > 0;
+    say(none, known.size ? "No job matches." : "No jobs yet.");
+  }
+
+  async function loadOlder() {
+    if (next === undefined) next = (await jobList(base, `limit=${Math.max(1, Math.min(500, order.length))}`)).next;
+    if (!next) return void (more.hidden = true);
+    const page = await jobList(base, `limit=200&before=${encodeURIComponent(next)}`);
+    next = page.next;
+    for (const job of page.jobs) {
+      known.set(job.job_id, job);
+      older.push(job.job_id);
+    }
+    more.hidden = !next;
+    draw();
+  }
+
+  setInterval(() => document.hidden || draw(), 1000);
+  return {
+    element,
+    input,
+    /** @param {import("./sse.js").ServerEvent} event */
+    take(event) {
+      const told = JSON.parse(event.data);
+      for (const job of told.jobs) known.set(job.job_id, job);
+      order = told.order;
+      older = older.filter((id) => !order.includes(id));
+      more.hidden = !told.more && !next;
+      draw();
+    },
+    /** @param {string[]} ids */
+    choose(ids) {
+      chosen = new Set(ids);
+      draw();
+    },
+    /** @param {string | undefined} id @param {number} step @returns {string | undefined}  The job so far behind it. */
+    beside(id, step) {
+      const shown = sections.flatMap(({ list }) => [...list.querySelectorAll("a")].map((a) => a.pathname.split("/").at(-1)));
+      const at = shown.indexOf(id);
+      return shown[Math.max(0, Math.min(shown.length - 1, at + step))];
+    },
+  };
+}

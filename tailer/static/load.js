@@ -1,0 +1,111 @@
+/** Asks the server for what is there: what it knows of a job, and parts of a log. */
+
+import { parser } from "./sse.js";
+
+/**
+ * @typedef {import("./store.js").LogRecord} LogRecord
+ *
+ * @typedef {object} AttemptInfo
+ * @property {number} attempt
+ * @property {string} started_at
+ * @property {string | null} worker
+ * @property {number} bytes
+ * @property {number} lines
+ * @property {EndRecord | null} end
+ *
+ * @typedef {object} EndRecord
+ * @property {string} outcome
+ * @property {boolean} final
+ * @property {number | null} exit
+ * @property {number | null} signal
+ * @property {string | null} reason
+ * @property {number | null} duration
+ * @property {number} attempt
+ * @property {number} bytes
+ * @property {number} lines
+ * @property {number | null} ended_at
+ *
+ * @typedef {object} JobInfo
+ * @property {string} job_id
+ * @property {string | null} status
+ * @property {string | null} queue
+ * @property {number | null} position
+ * @property {string | null} description
+ * @property {string | null} worker
+ * @property {string | null} created_at
+ * @property {string | null} enqueued_at
+ * @property {string | null} started_at
+ * @property {string | null} ended_at
+ * @property {string | null} outcome
+ * @property {number} bytes
+ * @property {number} lines
+ * @property {AttemptInfo[]} attempts
+ */
+
+/** The server will not answer this; `status` is HTTP's, 0 if it could not be reached. */
+export class Refused extends Error {
+  /** @param {number} status @param {string} detail */
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+/** @param {string} url @param {string} accept @param {AbortSignal} [signal] @returns {Promise<Response>} */
+async function ask(url, accept, signal) {
+  let response;
+  try {
+    response = await fetch(url, { headers: { Accept: accept }, signal, cache: "no-store" });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Refused(0, "the server cannot be reached");
+  }
+  if (response.ok) return response;
+  let detail = (await response.text()).trim();
+  try {
+    detail = JSON.parse(detail).detail;
+  } catch {
+    // A line of text, of ours or of a proxy.
+  }
+  throw new Refused(response.status, detail || response.statusText);
+}
+
+/** @param {string} base @param {string} job @param {AbortSignal} [signal] @returns {Promise<JobInfo>} */
+export async function jobInfo(base, job, signal) {
+  return (await ask(`${base}jobs/${job}`, "application/json", signal)).json();
+}
+
+/**
+ * @param {string} base
+ * @param {string} query
+ * @returns {Promise<{jobs: JobInfo[], next: string | null}>}
+ */
+export async function jobList(base, query) {
+  return (await ask(`${base}jobs?${query}`, "application/json")).json();
+}
+
+/**
+ * @param {string} base
+ * @param {string} job
+ * @param {number} attempt
+ * @param {string} part  Which: "tail=1000" or "lines=1-2000".
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{records: LogRecord[], start: string}>}  `start` is the cursor before them.
+ */
+export async function part(base, job, attempt, part, signal) {
+  const url = `${base}jobs/${job}/log?attempt=${attempt}&${part}&follow=0&json=chunks`;
+  const response = await ask(url, "text/event-stream", signal);
+  /** @type {LogRecord[]} */
+  const records = [];
+  const parse = parser((event) => {
+    if (event.name === "message" || event.name === "hole") records.push(JSON.parse(event.data));
+    if (event.name === "error") throw new Refused(503, JSON.parse(event.data).detail);
+  });
+  parse(await response.text());
+  return { records, start: response.headers.get("Tailer-Cursor") ?? `${attempt}:0` };
+}
+
+/** @param {string} base @param {string} job @param {number} attempt @param {string} [more] @returns {string} */
+export function logUrl(base, job, attempt, more = "") {
+  return `${base}jobs/${job}/log?attempt=${attempt}&follow=0${more}`;
+}

@@ -1,0 +1,352 @@
+/**
+ * A job's log as a pane holds it: which attempt, which part of it, and whether it grows with the job.
+ *
+ * A window of the log is in the store. As long as that reaches to the newest line it is `attached`, and takes what the
+ * stream brings; else the stream is only counted, until the reader has come to the end.
+ */
+
+import { jobInfo, part, Refused } from "./load.js";
+import { Store, TRACEBACK_START } from "./store.js";
+import { streamOf } from "./stream.js";
+
+const FIRST_LINES = 1000;
+const AROUND = 1000;
+const MORE_LINES = 5000;
+/** A line that is so near is reached by loading all up to it. */
+const NEARBY = 20_000;
+const BAD = new Set(["failed", "killed", "timeout", "lost"]);
+const WAITING = new Set(["created", "queued", "scheduled", "deferred", "rate_limited", "ready_to_enqueue"]);
+
+/**
+ * @typedef {import("./load.js").JobInfo} JobInfo
+ * @typedef {import("./load.js").EndRecord} EndRecord
+ * @typedef {import("./store.js").LogRecord} LogRecord
+ */
+
+export class Log {
+  /**
+   * @param {string} base  Tailer's root, with a slash at the end.
+   * @param {string} job
+   * @param {() => void} onChange  Something other than the rows has changed.
+   * @param {() => void} onRows  There are other rows to show.
+   */
+  constructor(base, job, onChange, onRows) {
+    this.base = base;
+    this.job = job;
+    this.onChange = onChange;
+    this.onRows = onRows;
+    this.store = new Store();
+    this.stream = streamOf(base);
+    /** @type {"loading" | "ready" | "refused"} */
+    this.state = "loading";
+    /** @type {Refused | null} */
+    this.problem = null;
+    /** @type {JobInfo | null} */
+    this.info = null;
+    this.attempt = 1;
+    this.attached = true;
+    this.loading = false;
+    /** Where the stream is, and the number of the line that comes next there. */
+    this.edge = "1:0";
+    this.edgeLine = 1;
+    this.over = false;
+    /** @type {EndRecord | null} */
+    this.finalEnd = null;
+    this.closed = false;
+    this.heardAt = performance.now();
+    /** Lines of each of the last seconds, the newest last. @type {number[]} */
+    this.rates = [];
+    this.rateAt = 0;
+    this.refreshing = 0;
+    this.patience = 500;
+    this.follower = {
+      job,
+      cursor: () => (this.state === "ready" && !this.over ? this.edge : null),
+      take: (/** @type {import("./sse.js").ServerEvent} */ event) => this.take(event),
+    };
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.refreshing);
+    this.stream.remove(this.follower);
+  }
+
+  /**
+   * Load what is to be seen first, and follow from there.
+   *
+   * @param {{attempt?: number | null, line?: number | null}} where
+   */
+  async open({ attempt = null, line = null } = {}) {
+    while (!this.closed) {
+      try {
+        this.info = await jobInfo(this.base, this.job);
+        await this.openAttempt(attempt ?? this.newest, line);
+        return;
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        if (error.status > 0 && error.status < 500) return this.refuse(error);
+        this.problem = error;
+        this.onChange();
+        await new Promise((resolve) => setTimeout(resolve, this.patience));
+        this.patience = Math.min(15_000, this.patience * 2);
+      }
+    }
+  }
+
+  /** @param {Refused} error */
+  refuse(error) {
+    this.state = "refused";
+    this.problem = error;
+    this.onChange();
+  }
+
+  get newest() {
+    return this.info?.attempts.at(-1)?.attempt ?? 1;
+  }
+
+  /** How the shown attempt ended; null: it has not. */
+  get end() {
+    return this.info?.attempts.find(({ attempt }) => attempt === this.attempt)?.end ?? this.lastEnd();
+  }
+
+  lastEnd() {
+    return this.over && this.attempt >= this.newest ? this.finalEnd : null;
+  }
+
+  get waiting() {
+    return WAITING.has(this.info?.status ?? "");
+  }
+
+  get failed() {
+    return BAD.has(this.end?.outcome ?? "");
+  }
+
+  /** @param {number} attempt @param {number | null} line */
+  async openAttempt(attempt, line) {
+    this.stream.remove(this.follower);
+    this.attempt = attempt;
+    this.edge = `${this.newest}:0`;
+    const known = this.info?.attempts.find((one) => one.attempt === attempt);
+    if (known) {
+      if (line) await this.window(line);
+      else await this.tail();
+    } else this.store.reset(1, `${attempt}:0`);
+    const last = this.info?.attempts.at(-1);
+    this.over = this.isOver(last?.end ?? null);
+    if (attempt === this.newest) {
+      this.edge = this.attached && this.store.cursor ? this.store.cursor : `${attempt}:${last?.bytes ?? 0}`;
+      this.edgeLine = this.attached ? this.store.nextLine : (last?.lines ?? 0) + 1;
+    } else {
+      this.edge = `${this.newest}:${last?.bytes ?? 0}`;
+      this.edgeLine = (last?.lines ?? 0) + 1;
+    }
+    if (this.end) this.store.finish();
+    this.state = "ready";
+    this.problem = null;
+    this.stream.add(this.follower);
+    this.onRows();
+    this.onChange();
+  }
+
+  /** @param {EndRecord | null} end */
+  isOver(end) {
+    if (this.waiting) return false;
+    if (end?.final) this.finalEnd = end;
+    return Boolean(end?.final);
+  }
+
+  // The window.
+
+  async tail() {
+    const { records, start } = await part(this.base, this.job, this.attempt, `tail=${FIRST_LINES}`);
+    this.store.reset(records[0]?.line ?? 1, start);
+    for (const record of records) this.store.append(record);
+    this.attached = this.attempt === this.newest;
+  }
+
+  /** @param {number} line  Load what is around it. */
+  async window(line) {
+    const from = Math.max(1, line - AROUND);
+    const { records, start } = await part(this.base, this.job, this.attempt, `lines=${from}-${line + AROUND}`);
+    if (!records.length) return this.tail();
+    this.store.reset(from, start);
+    for (const record of records) this.store.append(record);
+    this.attach();
+  }
+
+  /** See whether the window reaches to where the stream is, or to the end. */
+  attach() {
+    const known = this.info?.attempts.find(({ attempt }) => attempt === this.attempt);
+    const newest = this.attempt === this.newest;
+    const here = Number(this.store.cursor?.split(":")[1] ?? -1);
+    const there = Math.max(known?.bytes ?? 0, newest ? Number(this.edge.split(":")[1]) : 0);
+    this.attached = newest && here >= there;
+    if (!this.attached) return;
+    this.edge = /** @type {string} */ (this.store.cursor);
+    this.edgeLine = this.store.nextLine;
+    if (this.state === "ready" && !this.over) this.stream.restart();
+  }
+
+  /** Whether there are lines below the last one that is here. */
+  get hasMoreBelow() {
+    return !this.attached && this.store.nextLine < this.total + 1;
+  }
+
+  /** How many lines the shown attempt has, as far as that is known. */
+  get total() {
+    const known = this.info?.attempts.find(({ attempt }) => attempt === this.attempt);
+    const edge = this.attempt === this.newest ? this.edgeLine - 1 : 0;
+    return Math.max(known?.lines ?? 0, edge, this.store.lastLine);
+  }
+
+  /** @param {number} line  Load all from there on that is missing above. */
+  async above(line) {
+    const { store } = this;
+    const before = store.firstLine;
+    const { records } = await part(this.base, this.job, this.attempt, `lines=${line}-${before - 1}`);
+    if (before !== store.firstLine) return;
+    store.prepend(records);
+    store.cut();
+    this.attached &&= store.cursor !== null;
+  }
+
+  /** Load some lines more below. */
+  async below() {
+    const { store } = this;
+    const from = store.nextLine;
+    const { records } = await part(this.base, this.job, this.attempt, `lines=${from}-${from + MORE_LINES - 1}`);
+    if (from !== store.nextLine) return;
+    for (const record of records) store.append(record);
+    this.attach();
+  }
+
+  /** @param {"top" | "bottom"} edge  Load more there. */
+  async more(edge) {
+    if (this.loading || this.state !== "ready") return;
+    const top = edge === "top";
+    if (top ? this.store.firstLine <= 1 : !this.hasMoreBelow) return;
+    this.loading = true;
+    this.onChange();
+    try {
+      if (top) await this.above(Math.max(1, this.store.firstLine - MORE_LINES));
+      else await this.below();
+      this.onRows();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+    } finally {
+      this.loading = false;
+      this.onChange();
+    }
+  }
+
+  /** @param {number} line  @returns {Promise<boolean>}  Whether it is here now. */
+  async reach(line) {
+    const here = line >= this.store.firstLine && line <= this.store.lastLine;
+    if (!here) {
+      if (line > this.total) return false;
+      if (line < this.store.firstLine && this.store.firstLine - line <= NEARBY) await this.above(line);
+      else await this.window(line);
+      this.onRows();
+      this.onChange();
+    }
+    return true;
+  }
+
+  /** Go back to the newest lines. */
+  async toEnd() {
+    if (this.attached || this.state !== "ready") return;
+    await this.openAttempt(this.attempt, null);
+  }
+
+  /** @returns {number | null}  The line with which the last traceback begins. */
+  lastTraceback() {
+    const { blocks } = this.store;
+    for (let i = blocks.length - 1; i >= 0; i--) {
+      for (const row of [...blocks[i].rows].reverse()) if ((row.flags ?? 0) & TRACEBACK_START) return row.n;
+    }
+    return null;
+  }
+
+  // What the stream tells.
+
+  /** @param {import("./sse.js").ServerEvent} event */
+  take(event) {
+    const data = JSON.parse(event.data);
+    this.heardAt = event.name === "message" ? performance.now() : this.heardAt;
+    switch (event.name) {
+      case "message":
+      case "hole":
+        return this.output(data);
+      case "attempt":
+        return this.begun(data);
+      case "status":
+        if (this.info) Object.assign(this.info, data);
+        this.refresh();
+        return this.onChange();
+      case "end":
+        this.over = true;
+        this.finalEnd = data;
+        if (this.info) Object.assign(this.info, { status: data.status, outcome: data.outcome });
+        this.store.finish();
+        this.onRows();
+        this.refresh();
+        return this.onChange();
+      case "error":
+        return this.refuse(new Refused(data.status, data.detail));
+      default:
+    }
+  }
+
+  /** @param {LogRecord} record */
+  output(record) {
+    const attempt = Number(record.cursor.split(":")[0]);
+    this.edge = record.cursor;
+    this.count(record.line + record.lines - this.edgeLine);
+    this.edgeLine = record.line + record.lines;
+    if (attempt === this.attempt && this.attached) this.store.append(record);
+    this.onRows();
+  }
+
+  /** @param {number} lines */
+  count(lines) {
+    const second = Math.floor(performance.now() / 1000);
+    const gone = Math.min(60, second - this.rateAt);
+    for (let i = 0; i < gone; i++) this.rates.push(0);
+    if (this.rates.length > 60) this.rates.splice(0, this.rates.length - 60);
+    this.rateAt = second;
+    this.rates[this.rates.length - 1] += Math.max(0, lines);
+  }
+
+  /** @param {{attempt: number, time: number, worker: string}} told */
+  begun({ attempt, time, worker }) {
+    const attempts = this.info?.attempts;
+    if (!attempts || attempts.some((one) => one.attempt === attempt)) return;
+    const started = new Date(time).toISOString();
+    attempts.push({ attempt, started_at: started, worker, bytes: 0, lines: 0, end: null });
+    this.edge = `${attempt}:0`;
+    this.edgeLine = 1;
+    if (this.attached || !this.store.rows) {
+      this.attempt = attempt;
+      this.attached = true;
+      this.store.reset(1, this.edge);
+    }
+    this.refresh();
+    this.onRows();
+    this.onChange();
+  }
+
+  /** Ask for what the stream does not tell, soon. */
+  refresh() {
+    clearTimeout(this.refreshing);
+    this.refreshing = setTimeout(async () => {
+      try {
+        const info = await jobInfo(this.base, this.job);
+        if (!this.closed) this.info = info;
+        this.onChange();
+      } catch {
+        // It stays as it was; the next change asks again.
+      }
+    }, 250);
+  }
+}

@@ -1,0 +1,444 @@
+/**
+ * The lines of one attempt that the page holds: a window of the log, in blocks of rows, and what they mean.
+ *
+ * No DOM. Whoever shows it calls `drain` for what has changed since.
+ */
+
+import { Screen } from "./ansi.js";
+import { groupMark, level, Tracebacks } from "./marks.js";
+
+/** Rows of a block: what is put into the page, and taken out of it, at once. */
+export const BLOCK = 256;
+/** Most rows and characters held: some 150 MB in Chromium, together with what is shown of them. */
+export const MAX_ROWS = 200_000;
+export const MAX_CHARS = 32_000_000;
+
+export const ERROR = 1;
+export const WARNING = 2;
+export const INFO = 4;
+export const DEBUG = 8;
+export const TRACEBACK = 16;
+export const FOREIGN = 32;
+export const TRACEBACK_START = 64;
+export const TRACEBACK_END = 128;
+export const GROUP_START = 256;
+export const GROUP_END = 512;
+export const HOLE = 1024;
+/** It repeats the row before it, and is folded into the first of them. */
+export const REPEATED = 2048;
+/** The filter does not want it. */
+export const SIFTED = 4096;
+
+const LEVELS = /** @type {const} */ ({ error: ERROR, warning: WARNING, info: INFO, debug: DEBUG, "": 0 });
+
+/**
+ * @typedef {import("./types.js").Row & {flags?: number, group?: number, mark?: string}} Line
+ *
+ * @typedef {object} Block
+ * @property {Line[]} rows
+ *
+ * @typedef {object} Group  Lines between two marks.
+ * @property {number} id
+ * @property {number} parent  0: none.
+ * @property {string} title
+ * @property {boolean} collapsed
+ * @property {boolean} failed  An error is in it.
+ * @property {number} started  ms since 1970.
+ * @property {number} ended  0: still open.
+ *
+ * @typedef {object} LogRecord  A chunk of the log, as the server sends it.
+ * @property {string} cursor
+ * @property {string} time
+ * @property {string} [stream]
+ * @property {number} line
+ * @property {number} lines
+ * @property {string} [text]
+ * @property {string} [base64]
+ * @property {number} [missing]
+ * @property {string} [cause]
+ *
+ * @typedef {object} Changes
+ * @property {boolean} reset  Everything before is void.
+ * @property {Block[]} before  New ones above all others.
+ * @property {Block[]} after  New ones below all others.
+ * @property {Set<Block>} grown  Blocks that have more rows.
+ * @property {Set<Line>} touched  Rows that look different.
+ * @property {Block[]} dropped
+ */
+
+/** @returns {Changes} */
+const nothing = () => ({
+  reset: false,
+  before: [],
+  after: [],
+  grown: new Set(),
+  touched: new Set(),
+  dropped: [],
+});
+
+/** Text of records: UTF-8 whose characters may be cut between two records of a stream. */
+class Decoding {
+  constructor() {
+    /** @type {Map<string, TextDecoder>} */
+    this.pending = new Map();
+  }
+
+  /** @param {LogRecord} record @returns {string} */
+  text(record) {
+    const stream = record.stream ?? "";
+    const decoder = this.pending.get(stream);
+    if (record.text !== undefined) {
+      if (!decoder) return record.text;
+      this.pending.delete(stream);
+      return decoder.decode() + record.text;
+    }
+    const binary = atob(record.base64 ?? "");
+    const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
+    const other = decoder ?? new TextDecoder("utf-8", { ignoreBOM: true });
+    this.pending.set(stream, other);
+    return other.decode(bytes, { stream: true });
+  }
+}
+
+/** Tells of rows, one after the other, what they mean. */
+class Reading {
+  /** @param {Store} store */
+  constructor(store) {
+    this.store = store;
+    this.tracebacks = new Tracebacks();
+    /** @type {number[]} */
+    this.open = [];
+    /** @type {Line[]} */
+    this.same = [];
+  }
+
+  /** @param {Line} row */
+  take(row) {
+    const traceback = this.tracebacks.next(row.text);
+    let flags = traceback.inside ? TRACEBACK | (traceback.dim ? FOREIGN : 0) : LEVELS[level(row.text)];
+    if (traceback.first) flags |= TRACEBACK_START;
+    if (traceback.last) flags |= TRACEBACK_END | ERROR;
+    row.flags = flags;
+    this.group(row);
+    this.repeat(row);
+    if (row.flags & ERROR) this.store.failed(row);
+  }
+
+  /** @param {Line} row */
+  group(row) {
+    const mark = groupMark(row.mark ?? row.text);
+    const { groups } = this.store;
+    if (mark?.kind === "start") {
+      const id = groups.size + 1;
+      const parent = this.open.at(-1) ?? 0;
+      const title = row.mark ? row.text : mark.title;
+      groups.set(id, { id, parent, title, collapsed: mark.collapsed, failed: false, started: row.time, ended: 0 });
+      this.open.push(id);
+      row.flags = GROUP_START;
+    } else if (mark?.kind === "end" && this.open.length) {
+      row.flags = GROUP_END;
+      row.group = this.open.pop();
+      /** @type {Group} */ (groups.get(row.group ?? 0)).ended = row.time;
+      return;
+    }
+    if (this.open.length) row.group = this.open.at(-1);
+  }
+
+  /** @param {Line} row */
+  repeat(row) {
+    const first = this.same[0];
+    if (first === undefined || first.text !== row.text || row.text === "" || row.flags !== first.flags) {
+      this.same = [row];
+      return;
+    }
+    const { repeats, changes } = this.store;
+    if (this.same.length < 3) this.same.push(row);
+    const count = (repeats.get(first) ?? this.same.length - 1) + 1;
+    if (count < 3) return;
+    repeats.set(first, count);
+    changes.touched.add(first);
+    for (const again of count === 3 ? this.same.slice(1) : [row]) {
+      again.flags = (again.flags ?? 0) | REPEATED;
+      changes.touched.add(again);
+    }
+  }
+}
+
+export class Store {
+  /**
+   * @param {number} [line]  Number of the line that comes first.
+   * @param {string | null} [cursor]  Where that is; null: not known.
+   */
+  constructor(line = 1, cursor = null) {
+    /** @type {Block[]} */
+    this.blocks = [];
+    this.rows = 0;
+    this.chars = 0;
+    /** Number of the first line that is here, or of the one that would be. */
+    this.firstLine = line;
+    this.nextLine = line;
+    this.cursor = cursor;
+    this.midline = false;
+    /** @type {Map<number, Group>} */
+    this.groups = new Map();
+    /** How often a row is there that others repeat. @type {Map<Line, number>} */
+    this.repeats = new Map();
+    this.foldRepeats = true;
+    /** Numbers of lines with errors, ascending. @type {number[]} */
+    this.errors = [];
+    this.sifting = false;
+    this.context = 0;
+    /** How many rows a filter has let through. */
+    this.shown = 0;
+    this.shownBelow = 0;
+    /** The newest rows that the filter has left out. @type {Line[]} */
+    this.siftedAbove = [];
+    this.changes = nothing();
+    this.screen = new Screen();
+    this.decoding = new Decoding();
+    this.reading = new Reading(this);
+    /** Rows that may still get more text. @type {Line[]} */
+    this.unread = [];
+  }
+
+  /**
+   * Begin anew.
+   *
+   * @param {number} line @param {string | null} cursor
+   */
+  reset(line, cursor) {
+    const { sifting, context, foldRepeats } = this;
+    Object.assign(this, new Store(line, cursor), { sifting, context, foldRepeats });
+    this.reading = new Reading(this);
+    this.changes.reset = true;
+  }
+
+  /** How many lines there are up to here, the last one perhaps unfinished. */
+  get lastLine() {
+    return this.nextLine - (this.midline ? 0 : 1);
+  }
+
+  /** @param {LogRecord} record  The next one. */
+  append(record) {
+    this.cursor = record.cursor;
+    if (record.missing !== undefined) this.hole(record);
+    else {
+      const text = this.decoding.text(record);
+      this.screen.write(text, record.line, Date.parse(record.time), record.stream === "stderr");
+      this.midline = text ? !text.endsWith("\n") : this.midline;
+    }
+    this.nextLine = record.line + record.lines;
+    this.collect();
+  }
+
+  /** @param {LogRecord} record */
+  hole(record) {
+    this.collect();
+    this.readUp(0);
+    const text = `${record.missing} bytes are missing here: ${record.cause}`;
+    this.place({ n: record.line, time: Date.parse(record.time), err: false, text, runs: null, flags: HOLE });
+    this.screen = new Screen();
+    this.midline = false;
+  }
+
+  collect() {
+    const { added, touched } = this.screen.take();
+    for (const row of touched) this.changes.touched.add(row);
+    for (const row of added) {
+      this.place(row);
+      this.unread.push(row);
+    }
+    this.readUp(this.midline ? 1 : 0);
+    if (this.rows > MAX_ROWS || this.chars > MAX_CHARS) this.trim();
+  }
+
+  /** The log is over: the last row means something now, too. */
+  finish() {
+    this.readUp(0);
+  }
+
+  /** @param {number} keep  How many of the newest rows may still get more text. */
+  readUp(keep) {
+    const ready = this.unread.splice(0, Math.max(0, this.unread.length - keep));
+    for (const row of ready) {
+      this.chars += row.text.length;
+      this.reading.take(row);
+      if (this.sifting) row.flags = (row.flags ?? 0) | SIFTED;
+      if (row.flags) this.changes.touched.add(row);
+    }
+  }
+
+  /**
+   * Show only rows that `sift` is told of from now on, or all again.
+   *
+   * @param {boolean} sifting
+   * @param {number} context  How many rows around each of them.
+   */
+  sieve(sifting, context) {
+    this.sifting = sifting;
+    this.context = context;
+    this.shownBelow = 0;
+    this.siftedAbove = [];
+    this.shown = 0;
+    for (const { rows } of this.blocks) {
+      for (const row of rows) row.flags = sifting ? (row.flags ?? 0) | SIFTED : (row.flags ?? 0) & ~SIFTED;
+    }
+  }
+
+  /** @param {Line} row  The next one, from above. @param {boolean} wanted */
+  sift(row, wanted) {
+    if (wanted) {
+      for (const above of this.siftedAbove) this.unhide(above);
+      this.siftedAbove = [];
+      this.shownBelow = this.context;
+      this.unhide(row);
+    } else if (this.shownBelow > 0) {
+      this.shownBelow -= 1;
+      this.unhide(row);
+    } else {
+      this.siftedAbove.push(row);
+      if (this.siftedAbove.length > this.context) this.siftedAbove.shift();
+    }
+  }
+
+  /** @param {Line} row */
+  unhide(row) {
+    row.flags = (row.flags ?? 0) & ~SIFTED;
+    this.shown += 1;
+    this.changes.touched.add(row);
+  }
+
+  /** @param {Line} row @param {string} level  "error", "warning" or "". */
+  isLevel(row, level) {
+    const wanted = level === "error" ? ERROR | TRACEBACK : level === "warning" ? ERROR | TRACEBACK | WARNING : ~0;
+    return level === "" || Boolean((row.flags ?? 0) & wanted);
+  }
+
+  /** @param {Line} row @returns {boolean}  Whether it is to be seen. */
+  shows(row) {
+    const flags = row.flags ?? 0;
+    if (flags & (SIFTED | GROUP_END) || (flags & REPEATED && this.foldRepeats)) return false;
+    const inner = this.groups.get(row.group ?? 0);
+    // The row that begins a group belongs to it, and stays to be seen when the group is folded.
+    let group = flags & GROUP_START && inner ? this.groups.get(inner.parent) : inner;
+    for (; group; group = this.groups.get(group.parent)) if (group.collapsed) return false;
+    return true;
+  }
+
+  /** @param {Line} row */
+  place(row) {
+    let block = this.blocks.at(-1);
+    if (!block || block.rows.length >= BLOCK) {
+      block = { rows: [] };
+      this.blocks.push(block);
+      this.changes.after.push(block);
+    } else this.changes.grown.add(block);
+    block.rows.push(row);
+    this.rows += 1;
+  }
+
+  /** @param {Line} row */
+  failed(row) {
+    this.errors.push(row.n);
+    for (let group = this.groups.get(row.group ?? 0); group; group = this.groups.get(group.parent)) group.failed = true;
+  }
+
+  /**
+   * Put lines above all others.
+   *
+   * @param {LogRecord[]} records  Whole lines, the last of them just before `firstLine`.
+   */
+  prepend(records) {
+    if (!records.length) return;
+    const piece = new Store();
+    for (const record of records) piece.append(record);
+    piece.finish();
+    this.firstLine = records[0].line;
+    this.rows += piece.rows;
+    this.chars += piece.chars;
+    this.errors = piece.errors.concat(this.errors);
+    for (const [row, count] of piece.repeats) this.repeats.set(row, count);
+    const shift = this.groups.size;
+    for (const group of piece.groups.values()) {
+      const id = group.id + shift;
+      this.groups.set(id, { ...group, id, parent: group.parent && group.parent + shift });
+    }
+    for (const { rows } of piece.blocks) for (const row of rows) if (row.group) row.group += shift;
+    this.blocks.unshift(...piece.blocks);
+    this.changes.before.unshift(...piece.blocks);
+  }
+
+  /** Let go of the oldest rows. */
+  trim() {
+    while (this.blocks.length > 1 && (this.rows > MAX_ROWS || this.chars > MAX_CHARS)) {
+      const [block] = this.blocks.splice(0, 1);
+      this.changes.dropped.push(block);
+      this.rows -= block.rows.length;
+      for (const row of block.rows) {
+        this.chars -= row.text.length;
+        this.repeats.delete(row);
+      }
+      this.firstLine = this.blocks[0].rows[0].n;
+    }
+    let gone = 0;
+    while (this.errors[gone] < this.firstLine) gone++;
+    this.errors.splice(0, gone);
+  }
+
+  /** Let go of the newest rows, so that others find room above. */
+  cut() {
+    this.readUp(0);
+    while (this.blocks.length > 1 && (this.rows > MAX_ROWS || this.chars > MAX_CHARS)) {
+      const block = /** @type {Block} */ (this.blocks.pop());
+      this.changes.dropped.push(block);
+      this.rows -= block.rows.length;
+      for (const row of block.rows) this.chars -= row.text.length;
+      this.nextLine = block.rows[0].n;
+      this.midline = false;
+      this.cursor = null;
+    }
+    if (this.cursor !== null) return;
+    while (/** @type {number} */ (this.errors.at(-1)) >= this.nextLine) this.errors.pop();
+    this.screen = new Screen();
+    this.decoding = new Decoding();
+    this.reading = new Reading(this);
+  }
+
+  /** @returns {Changes}  What has changed since the last call. */
+  drain() {
+    const changes = this.changes;
+    this.changes = nothing();
+    return changes;
+  }
+
+  /**
+   * @param {number} line
+   * @returns {{block: Block, index: number} | null}  The row that holds it, or the one before, if it is here.
+   */
+  find(line) {
+    let low = 0;
+    let high = this.blocks.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.blocks[middle].rows[0].n <= line) low = middle;
+      else high = middle - 1;
+    }
+    const block = this.blocks[low];
+    if (!block) return null;
+    let index = block.rows.findIndex((row) => row.n > line) - 1;
+    if (index === -2) index = block.rows.length - 1;
+    return { block, index: Math.max(0, index) };
+  }
+
+  /** @param {number} from @param {number} to @yields {Line} */
+  *between(from, to) {
+    const start = this.find(from);
+    if (!start) return;
+    for (let i = this.blocks.indexOf(start.block); i < this.blocks.length; i++) {
+      for (const row of this.blocks[i].rows) {
+        if (row.n > to) return;
+        if (row.n >= from) yield row;
+      }
+    }
+  }
+}

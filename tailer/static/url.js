@@ -1,0 +1,100 @@
+/** What a page shows, in its URL: `/jobs/ID?q=…#L120-L184`, `/view?job=ID&job=ID`. */
+
+const JOB = /^[A-Za-z0-9_-]{1,200}$/;
+const LINES = /^#L([1-9]\d{0,11})(?:-L?([1-9]\d{0,11}))?$/;
+const TIMES = new Set(["off", "abs", "rel", "delta"]);
+const LEVELS = new Set(["error", "warning"]);
+const LAYOUT = /^[1-9]x[1-9]$/;
+/** A link must not make a page follow any number of logs. */
+const MOST_JOBS = 64;
+
+/**
+ * @typedef {object} State
+ * @property {string[]} jobs  None of them twice.
+ * @property {number | null} attempt
+ * @property {string} q  What is searched.
+ * @property {boolean} re
+ * @property {boolean} case
+ * @property {boolean} word
+ * @property {string} filter
+ * @property {number} context  Lines around those that the filter lets through.
+ * @property {string} level  "error", "warning" or "".
+ * @property {boolean} err  stderr only.
+ * @property {boolean | null} wrap  Null: as chosen before.
+ * @property {"off" | "abs" | "rel" | "delta" | null} time
+ * @property {{from: number, to: number} | null} line
+ * @property {boolean} end  Open at the end, also if there is a traceback to show. Never with a line.
+ * @property {string} layout  Columns and rows of panes: "2x1" beside each other, "1x2" one above the other; or "".
+ * @property {boolean} merge  All jobs in one pane.
+ */
+
+/**
+ * @param {string} pathname @param {string} search @param {string} hash
+ * @param {string} base  Tailer's root, with a slash at the end.
+ * @returns {State}  What cannot be understood is left out.
+ */
+export function parse(pathname, search, hash, base) {
+  const given = new URLSearchParams(search);
+  const path = pathname.startsWith(base) ? pathname.slice(base.length) : "";
+  const job = path.startsWith("jobs/") ? [path.slice(5)] : path === "view" ? given.getAll("job") : [];
+  const time = given.get("t") ?? "";
+  const level = given.get("level") ?? "";
+  const wrap = given.get("wrap");
+  const layout = given.get("layout") ?? "";
+  return {
+    jobs: [...new Set(job.filter((id) => JOB.test(id)))].slice(0, MOST_JOBS),
+    attempt: whole(given.get("attempt")) || null,
+    q: given.get("q") ?? "",
+    re: given.get("re") === "1",
+    case: given.get("case") === "1",
+    word: given.get("word") === "1",
+    filter: given.get("filter") ?? "",
+    context: whole(given.get("context")),
+    level: LEVELS.has(level) ? level : "",
+    err: given.get("err") === "1",
+    wrap: wrap === "1" ? true : wrap === "0" ? false : null,
+    time: TIMES.has(time) ? /** @type {State["time"]} */ (time) : null,
+    line: lines(hash),
+    end: hash === "#end",
+    layout: LAYOUT.test(layout) ? layout : "",
+    merge: given.get("merge") === "1",
+  };
+}
+
+/** @param {string | null} text @returns {number}  0 if it is none. */
+function whole(text) {
+  return /^\d{1,9}$/.test(text ?? "") ? Number(text) : 0;
+}
+
+/** @param {string} hash */
+function lines(hash) {
+  const match = LINES.exec(hash);
+  if (!match) return null;
+  const [from, to] = [Number(match[1]), Number(match[2] ?? match[1])];
+  return { from: Math.min(from, to), to: Math.max(from, to) };
+}
+
+/** @param {State} state @param {string} base @returns {string}  Its URL, no longer than `parse` needs it. */
+export function format(state, base) {
+  const query = new URLSearchParams();
+  if (state.jobs.length > 1) for (const job of state.jobs) query.append("job", job);
+  /** @param {string} name @param {string | number | boolean | null} value */
+  const set = (name, value) => value && query.set(name, value === true ? "1" : String(value));
+  set("attempt", state.attempt);
+  set("q", state.q);
+  set("re", state.re);
+  set("case", state.case);
+  set("word", state.word);
+  set("filter", state.filter);
+  set("context", state.context);
+  set("level", state.level);
+  set("err", state.err);
+  if (state.wrap !== null) query.set("wrap", state.wrap ? "1" : "0");
+  set("t", state.time);
+  set("layout", state.layout);
+  set("merge", state.merge);
+  const path = state.jobs.length > 1 ? "view" : state.jobs.length ? `jobs/${state.jobs[0]}` : "";
+  const { line } = state;
+  const hash = line ? `#L${line.from}${line.to > line.from ? `-L${line.to}` : ""}` : state.end ? "#end" : "";
+  return `${base}${path}${query.size ? `?${query}` : ""}${hash}`;
+}
