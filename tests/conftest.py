@@ -12,6 +12,7 @@ import pytest
 
 from tailer import hub
 from tailer.embedded import EmbeddedServer
+from tests.browsers import browser_kind, browsers, complaints, new_page, page  # noqa: F401 (fixtures)
 from tests.followers import Watchers
 from tests.processes import MARK, leftovers, shared
 from tests.stack import Stack

@@ -1,0 +1,176 @@
+"""The pane on bad networks: streams that break, servers that restart, many tabs. In both browsers."""
+
+import contextlib
+import re
+import signal
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from tailer.embedded import EmbeddedServer
+from tailer.store import LogStore, connect
+from tests.panes import PanePage
+from tests.processes import free_port
+from tests.stack import web_process
+from tests.written import Written
+
+TEXT = "pane.log.store.blocks.flatMap(({rows}) => rows.map((row) => row.text + '\\n')).join('')"
+
+
+class Unreliable:
+    """A proxy before a web server, whose connections can be cut, all at once."""
+
+    def __init__(self, url: str) -> None:
+        self._target = ("127.0.0.1", urlsplit(url).port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._open: set[socket.socket] = set()
+        self._closed = False
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            with contextlib.suppress(OSError):
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                self._open |= {client, server}
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            self._open.discard(end)
+            end.close()
+
+    def cut(self) -> None:
+        """Close all connections that there are."""
+        for end in list(self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.cuts += 1
+
+    def close(self) -> None:
+        """Accept nothing more, and cut what is there."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+
+@pytest.fixture
+def unreliable(stack):
+    """A proxy before the shared web server."""
+    proxy = Unreliable(stack.web)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.timeout(180)
+def test_no_byte_is_lost_or_doubled_while_the_connection_drops_five_times_a_second(
+    page, stack, unreliable, complaints, tmp_path
+):
+    """A minute of it: what is in the page is what the job wrote, escape sequences and all."""
+    complaints.allow("Failed to load resource|NetworkError|ERR_|network")
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.steadily", 3000, 50, str(tmp_path / "kept"))
+    with stack.worker(queue):
+        stack.wait_for(job, "started")
+        pane = PanePage(page, unreliable.url).open(job.id)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            page.wait_for_timeout(200)
+            unreliable.cut()
+        stack.wait_for(job, "finished", timeout=60)
+        pane.until("pane.log.over", 40)
+    written = (tmp_path / "kept").read_text()
+    assert pane.ask(TEXT) == re.sub(r"\x1b\[\d+m", "", written)
+    assert unreliable.cuts > 200
+    assert stack.get(f"/jobs/{job.id}/log?follow=0").body == written.encode()
+
+
+def test_it_says_that_the_connection_is_lost_and_that_it_is_back(page, server, complaints):
+    """A banner counts down to the next try, which can be made at once; the lines stay, and none is missing."""
+    complaints.allow("Failed to load resource|NetworkError|ERR_|network")
+    port = free_port()
+    with contextlib.ExitStack() as held:
+        stop, log, pane = _served(held, server, port, page)
+        log.write(b"before\n")
+        pane.open(log.job_id).shows("before")
+        stop.close()
+        pane.until("!pane.notices.banner.hidden && pane.notices.banner.textContent.includes('Next try in')")
+        assert pane.rows() == ["before"]
+        log.write(b"meanwhile\n")
+        held.enter_context(web_process(server.url, "-b", f"127.0.0.1:{port}"))
+        pane.ask("pane.notices.banner.querySelector('.now').click()")
+        pane.shows("meanwhile")
+        pane.until("pane.notices.banner.textContent.includes('No line is missing')")
+        assert pane.rows() == ["before", "meanwhile"]
+
+
+def _served(held, server, port, page):
+    """A web process on that port that can be ended by itself, a log, and a page on it."""
+    web = contextlib.ExitStack()
+    held.callback(web.close)
+    web.enter_context(web_process(server.url, "-b", f"127.0.0.1:{port}"))
+    connection = held.enter_context(connect(server.url))
+    log = Written(LogStore(connection))
+    log.rq_job(connection, "started")
+    return web, log, PanePage(page, f"http://127.0.0.1:{port}")
+
+
+def test_it_survives_a_restart_of_redis(page, complaints):
+    """Lines written before and after are there, once each."""
+    complaints.allow("Failed to load resource|NetworkError|ERR_|network|503")
+    with contextlib.ExitStack() as held:
+        server = held.enter_context(EmbeddedServer(extra=("--appendonly", "yes", "--appendfsync", "always")))
+        _, log, pane = _served(held, server, free_port(), page)
+        log.write(b"before\n")
+        pane.open(log.job_id).shows("before")
+        server.stop(signal.SIGKILL)
+        server.start()
+        log.write(b"after\n")
+        pane.shows("after", 20)
+        assert pane.rows() == ["before", "after"]
+
+
+def test_seven_tabs_of_one_browser_all_get_their_lines(new_page, stack):
+    """A browser opens six connections to a server; tabs without one ask now and then."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "started")
+    log.write(b"first\n")
+    first = new_page()
+    tabs = [PanePage(first, stack.web)] + [PanePage(first.context.new_page(), stack.web) for _ in range(6)]
+    for tab in tabs:
+        tab.open(log.job_id).shows("first")
+    log.write(b"second\n")
+    for tab in tabs:
+        tab.shows("second")
+    states = [tab.ask("pane.log.stream.connection.state") for tab in tabs]
+    assert states.count("live") <= 4
+    log.end("finished")
+
+
+def test_a_stream_that_falls_silent_is_given_up(page, stack, unreliable, complaints):
+    """As after a laptop's sleep: nothing was closed, nothing is heard. The next stream goes on where it was."""
+    complaints.allow("Failed to load resource|NetworkError|ERR_|network")
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "started")
+    log.write(b"before\n")
+    pane = PanePage(page, stack.web).open(log.job_id).shows("before")
+    pane.until("pane.log.stream.connection.state === 'live'")
+    pane.ask("(pane.log.stream.heardAt = -1e6, pane.log.stream.checkAlive())")
+    assert pane.ask("pane.log.stream.connection.state") == "waiting"
+    log.write(b"after\n")
+    pane.shows("after")
+    assert pane.rows() == ["before", "after"]
+    log.end("finished")

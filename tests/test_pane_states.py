@@ -1,0 +1,157 @@
+"""What the pane and the list of jobs tell of jobs in every state, with real workers. In both browsers."""
+
+import contextlib
+import re
+
+import pytest
+
+from tests.panes import PanePage, speaking
+from tests.written import Written
+
+
+@pytest.fixture
+def pane(page, stack) -> PanePage:
+    """A page of the test's own."""
+    return PanePage(page, stack.web)
+
+
+def says(what):
+    """A condition: what stands where lines would."""
+    return f"pane?.element.querySelector('.empty-state').textContent.includes({what!r})"
+
+
+def test_a_queued_job_tells_its_place_and_starts_before_ones_eyes(pane, stack, tmp_path):
+    """Third in its queue, then running, then what it prints: without a reload."""
+    queue = stack.queue()
+    jobs = [queue.enqueue("tests.jobs.hello") for _ in range(3)]
+    pane.open(jobs[2].id).until(says(f"3rd in {queue.name}"))
+    assert pane.ask("pane.element.querySelector('.badge').textContent") == "queued #3"
+    stack.work(queue)
+    pane.shows("hello")
+    pane.until("pane.element.querySelector('.badge').textContent === 'finished'")
+
+
+def test_a_running_job_without_output_says_so(pane, stack, tmp_path):
+    """With the time that it runs."""
+    with speaking(stack, tmp_path) as job:
+        pane.open(job.job.id).until(says("No output yet"))
+        job.out("now\n")
+        pane.shows("now").until("pane.element.querySelector('.empty-state').hidden")
+
+
+@pytest.mark.parametrize(
+    ("function", "badge", "sentence"),
+    [
+        ("fail", "failed", r"failed after .*: \w+"),
+        ("kill_itself", "killed", r"killed by signal 9 \(SIGKILL\) after"),
+        ("hello", "finished", "finished after"),
+    ],
+)
+def test_it_tells_how_a_job_ended(pane, stack, function, badge, sentence):
+    """As the badge, and in a sentence below the log."""
+    queue = stack.queue()
+    job = queue.enqueue(f"tests.jobs.{function}")
+    stack.work(queue)
+    pane.open(job.id).until(f"pane.element.querySelector('.badge').textContent === {badge!r}")
+    assert re.search(sentence, pane.ask("pane.element.querySelector('.foot .sentence').textContent"))
+
+
+def test_attempts_are_tabs(pane, stack, tmp_path):
+    """A retried job shows its last attempt; the first is a click away, and has a URL."""
+    from rq import Retry  # noqa: PLC0415
+
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.attempts", str(tmp_path / "again"), retry=Retry(max=1))
+    stack.work(queue)
+    pane.open(job.id).shows("second attempt")
+    pane.pane.get_by_role("tab", name="1").click()
+    pane.shows("first attempt")
+    pane.page.wait_for_url("**?attempt=1")
+    pane.page.reload()
+    pane.ready().shows("first attempt")
+    pane.pane.get_by_role("tab", name="2").click()
+    pane.shows("second attempt")
+
+
+def test_a_new_attempt_is_followed(pane, stack, tmp_path):
+    """Who follows the first attempt sees the second one begin, and its tab."""
+    from rq import Retry  # noqa: PLC0415
+
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.attempts", str(tmp_path / "again"), retry=Retry(max=1))
+    pane.open(job.id).until(says("1st in"))
+    stack.work(queue)
+    pane.shows("second attempt")
+    pane.until("pane.element.querySelectorAll('.attempt').length === 2")
+
+
+def test_an_unknown_job_is_told_of_and_not_asked_for_again(pane, complaints):
+    """A state of the pane, no error of the page."""
+    complaints.allow("404")
+    pane.page.goto(f"{pane.web}/jobs/nobody-knows-this-one")
+    pane.until(says("There is no such job"))
+    assert pane.ask("pane.log.stream.query()") in (None, "list=1")
+
+
+def test_the_list_shows_states_as_they_change(pane, stack, tmp_path):
+    """A new job appears, runs, and is done, while one looks; the filter finds it, and a click opens it."""
+    pane.page.goto(pane.web)
+    queue = stack.queue()
+    pane.page.get_by_label("Filter jobs").fill(queue.name)
+    job = queue.enqueue("tests.jobs.hello")
+    item = pane.page.locator(f"a.job[href='/jobs/{job.id}']")
+    item.locator(".state", has_text="#1").wait_for()
+    stack.work(queue)
+    item.locator(".state", has_text="finished").wait_for()
+    item.click()
+    pane.page.wait_for_url(f"**/jobs/{job.id}")
+    pane.ready().shows("hello")
+    assert "tests.jobs.hello" in pane.page.title()
+
+
+def test_four_panes_share_one_connection(pane, stack, tmp_path):
+    """Side by side, each with its own lines, by one stream; keys move between them and close them."""
+    with contextlib.ExitStack() as held:
+        jobs = [held.enter_context(speaking(stack, tmp_path)) for _ in range(4)]
+        streams = []
+        pane.page.on("request", lambda asked: streams.append(asked.url) if "/stream?" in asked.url else None)
+        pane.page.goto(f"{pane.web}/view?" + "&".join(f"job={job.job.id}" for job in jobs))
+        for index, job in enumerate(jobs):
+            PanePage(pane.page, pane.web, index).ready()
+            job.out(f"pane {index}\n")
+        for index in range(4):
+            PanePage(pane.page, pane.web, index).shows(f"pane {index}")
+        last = streams[-1]
+        assert all(job.job.id in last for job in jobs)
+        pane.page.keyboard.press("3")
+        pane.page.locator("tailer-log.active").nth(0).wait_for()
+        pane.page.keyboard.press("x")
+        pane.page.wait_for_function("() => document.querySelectorAll('tailer-log').length === 3")
+        assert jobs[2].job.id not in pane.page.url
+
+
+def test_bars_look_as_in_a_terminal(pane, stack, tmp_path):
+    """Tqdm's and rich's, in colours: a bar is one row that changes, and text that can be selected."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.bars", str(tmp_path / "go on"))
+    with stack.worker(queue):
+        pane.open(job.id).shows("50/100")
+        assert [row.split(":")[0] for row in pane.rows()] == ["before", "import"]
+        (tmp_path / "go on").touch()
+        pane.shows("after")
+        stack.wait_for(job, "finished")
+    rows = pane.rows()
+    assert [re.split(r"[:\u2501]", row)[0].strip() for row in rows] == ["before", "import", "load 0", "load 1", "after"]
+    assert all("100%" in row for row in rows[1:4])
+    assert pane.ask("pane.view.lines.querySelectorAll('.r span[style*=color]').length") > 0
+
+
+def test_expired_logs_are_told_of(pane, stack, complaints):
+    """As expired, not as unknown."""
+    complaints.allow("410")
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "finished")
+    log.end("finished")
+    stack.connection.delete(*stack.connection.keys(f"*{{{log.job_id}}}*"), f"rq:job:{log.job_id}")
+    pane.page.goto(f"{pane.web}/jobs/{log.job_id}")
+    pane.until(says("has expired"))
