@@ -15,6 +15,8 @@ LINE = 100
 POOL = 20_000
 """Distinct lines that ``print_lines`` repeats: 30 chunks' worth, and each chunk is compressed by itself."""
 CLOCK = "bench:clock"
+TICK_S = 0.01
+"""How often ``print_steadily`` writes."""
 
 MODULES = ("billing", "mail.outbox", "search", "media.resize", "auth", "etl.load", "webhooks")
 LEVELS = ("DEBUG", "INFO", "INFO", "INFO", "INFO", "WARNING", "ERROR")
@@ -68,6 +70,37 @@ def print_slowly(count: int, pause: float) -> None:
     for line in varied(count):
         print(line)
         time.sleep(pause)
+
+
+def print_steadily(rate: int, seconds: float, gate: str, url: str) -> list[tuple[float, int]]:
+    """Print ``rate`` lines a second, each tenth of them in colour, from when there is a key ``gate``.
+
+    Returns how many were written when: pairs of time and count, the first of them at the beginning.
+    """
+    pool = [
+        f"\x1b[3{1 + n % 6}m{line[:-9]}\x1b[0m\n" if n % 10 == 0 else f"{line}\n" for n, line in enumerate(varied(POOL))
+    ]
+    connection = redis.Redis.from_url(url)
+    while not connection.exists(gate):
+        time.sleep(TICK_S)
+    written, began, total = 0, time.time(), int(rate * seconds)
+    counts = [(began, 0)]
+    while written < total:
+        time.sleep(TICK_S)
+        due = min(total, int((time.time() - began) * rate))
+        sys.stdout.write("".join(pool[n % POOL] for n in range(written, due)))
+        sys.stdout.flush()
+        written = due
+        counts.append((time.time(), written))
+    return counts
+
+
+def print_numbered(count: int) -> None:
+    """Print ``count`` lines of some 80 bytes that begin with their number."""
+    pool = [line[24:] for line in varied(POOL)]
+    for first in range(1, count + 1, 1000):
+        numbers = range(first, min(first + 1000, count + 1))
+        sys.stdout.write("".join(f"{n} {pool[n % POOL][:72]}\n" for n in numbers))
 
 
 def print_clock(count: int, pause: float, phase: float, url: str) -> None:

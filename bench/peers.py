@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import redis
-from flask import Flask, Response
+from flask import Flask, Response, send_from_directory
 
 PAUSE_S = 0.5
 PIECE = 1000
@@ -63,4 +64,30 @@ def flask_sse() -> Flask:
     app = Flask("flask-sse")
     app.config["REDIS_URL"] = os.environ["REDIS_URL"]
     app.register_blueprint(sse, url_prefix="/stream")
+    return app
+
+
+def pages() -> Flask:
+    """Tailer's own app, and on the same origin other pages that show a log: files of ``bench/pages``.
+
+    ``XTERM`` in the environment is the folder of the package @xterm/xterm.
+    """
+    from bench.jobs import varied  # noqa: PLC0415 (the other peers are to be as small as they are)
+    from tailer.web import create_app  # noqa: PLC0415
+
+    app = create_app()
+
+    @app.get("/bench/<path:name>")
+    def page(name: str) -> Response:
+        return send_from_directory(Path(__file__).parent / "pages", name)
+
+    @app.get("/bench/xterm/<path:name>")
+    def xterm(name: str) -> Response:
+        return send_from_directory(os.environ["XTERM"], name)
+
+    @app.get("/bench/events/<int:count>")
+    def events(count: int) -> Response:
+        thousand = "".join(f"data: {line}\n\n" for line in varied(PIECE)).encode()
+        return Response((thousand for _ in range(count // PIECE)), content_type="text/event-stream")
+
     return app
