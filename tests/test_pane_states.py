@@ -24,7 +24,7 @@ def test_a_queued_job_tells_its_place_and_starts_before_ones_eyes(pane, stack, t
     """Third in its queue, then running, then what it prints: without a reload."""
     queue = stack.queue()
     jobs = [queue.enqueue("tests.jobs.hello") for _ in range(3)]
-    pane.open(jobs[2].id).until(says(f"3rd in {queue.name}"))
+    pane.open(jobs[2].id).until(says(f"3rd in the queue {queue.name}"))
     assert pane.ask("pane.element.querySelector('.badge').textContent") == "queued #3"
     stack.work(queue)
     pane.shows("hello")
@@ -107,6 +107,22 @@ def test_the_list_shows_states_as_they_change(pane, stack, tmp_path):
     pane.page.wait_for_url(f"**/jobs/{job.id}")
     pane.ready().shows("hello")
     assert "tests.jobs.hello" in pane.page.title()
+
+
+def test_arrows_lead_through_the_list(pane, stack):
+    """The list is one stop of the Tab key, however many jobs it has; Enter opens the one in focus."""
+    queue = stack.queue()
+    jobs = [queue.enqueue("tests.jobs.hello") for _ in range(3)]
+    pane.page.goto(pane.web)
+    pane.page.get_by_label("Filter jobs").fill(queue.name)
+    pane.page.wait_for_function("() => document.querySelectorAll('a.job').length === 3")
+    assert pane.page.locator("a.job[tabindex='0']").count() == 1
+    pane.page.keyboard.press("Tab")
+    pane.page.keyboard.press("ArrowDown")
+    pane.page.keyboard.press("ArrowDown")
+    pane.page.keyboard.press("ArrowUp")
+    pane.page.keyboard.press("Enter")
+    pane.page.wait_for_url(f"**/jobs/{jobs[1].id}")
 
 
 def test_four_panes_share_one_connection(pane, stack, tmp_path):

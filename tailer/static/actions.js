@@ -20,10 +20,7 @@ export const ACTIONS = {
   follow: (pane) => (pane.view.following ? pane.view.read() : end(pane)),
   top: (pane) => void pane.goTo(1),
   end,
-  goTo: (pane) => {
-    const line = Number(prompt(`Go to line (1 to ${pane.log.total})`));
-    if (line > 0) void pane.goTo(Math.floor(line));
-  },
+  goTo: (pane) => pane.lineAsked.ask(pane.log.total),
   nextError: (pane) => error(pane, 1),
   previousError: (pane) => error(pane, -1),
   stderr: (pane) => {

@@ -40,6 +40,7 @@ function pane(job, wanted) {
   element.setAttribute("base", base);
   element.setAttribute("job", job);
   element.wanted = wanted;
+  element.pageKeys = PAGE_KEYS;
   element.addEventListener("focusin", () => activate(panes().indexOf(element)));
   element.addEventListener("pointerdown", () => activate(panes().indexOf(element)));
   return element;

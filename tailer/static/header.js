@@ -121,14 +121,14 @@ export function header(log, onAttempt) {
     title.title = [info?.description, log.job, info?.queue && `queue ${info.queue}`].filter(Boolean).join("\n");
     attempts();
     const ran = info && seconds(info, log.attempt);
-    say(elapsed, ran === null || ran === undefined ? "" : words.duration(ran < 10 && !log.end ? Math.round(ran) : ran));
+    say(elapsed, ran === null || ran === undefined ? "" : words.duration(log.end ? ran : Math.round(ran)));
     const bytes = Math.max(
       info?.attempts.find(({ attempt }) => attempt === log.attempt)?.bytes ?? 0,
       log.attempt === log.newest ? Number(log.edge.split(":")[1]) : 0,
     );
     say(size, log.total ? `${words.plural(log.total, "line")} · ${words.bytes(bytes)}` : "");
     const name = info?.attempts.find(({ attempt }) => attempt === log.attempt)?.worker ?? info?.worker ?? "";
-    say(worker, name && name.length > 20 ? `${name.slice(0, 8)}…` : name);
+    say(worker, name && `on ${name.length > 20 ? `${name.slice(0, 8)}…` : name}`);
     worker.title = name ? `Worker ${name}` : "";
     sparkline(rate, log);
     connection(link, log);

@@ -47,7 +47,7 @@ export function jobs(base, onChoose) {
   });
   const more = h("button.older", { type: "button", hidden: true, onclick: () => void loadOlder() }, "Older jobs");
   const none = h("p.none", {}, "No jobs yet.");
-  const scroller = h("div.jobs", {}, ...sections.map(({ element }) => element), none, more);
+  const scroller = h("div.jobs", { onkeydown: arrows }, ...sections.map(({ element }) => element), none, more);
   const element = h("nav.list", { "aria-label": "Jobs" }, h("div.list-head", {}, input), scroller);
 
   /** @param {string} id */
@@ -115,8 +115,32 @@ export function jobs(base, onChoose) {
       });
       while (list.children.length > here.length) list.lastElementChild?.remove();
     }
+    stop();
     none.hidden = ids.length > 0;
     say(none, known.size ? "No job matches." : "No jobs yet.");
+  }
+
+  /** @returns {HTMLAnchorElement[]}  All that are to be seen, from above. */
+  const links = () => sections.flatMap(({ list }) => [...list.querySelectorAll("a")]);
+
+  /** Of hundreds of links only one is a stop of the Tab key: the one in focus, or that of a job that is shown. */
+  function stop() {
+    const all = links();
+    const focused = all.find((link) => link === document.activeElement);
+    const one = focused ?? all.find((link) => link.ariaCurrent) ?? all[0];
+    for (const link of all) link.tabIndex = link === one ? 0 : -1;
+  }
+
+  /** @param {KeyboardEvent} event  Arrows lead from one to the next. */
+  function arrows(event) {
+    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
+    const all = links();
+    const at = all.findIndex((link) => link === document.activeElement);
+    const next = all[at + step];
+    if (!step || at < 0 || !next) return;
+    event.preventDefault();
+    next.focus();
+    stop();
   }
 
   async function loadOlder() {
@@ -152,7 +176,7 @@ export function jobs(base, onChoose) {
     },
     /** @param {string | undefined} id @param {number} step @returns {string | undefined}  The job so far behind it. */
     beside(id, step) {
-      const shown = sections.flatMap(({ list }) => [...list.querySelectorAll("a")].map((a) => a.pathname.split("/").at(-1)));
+      const shown = links().map((link) => link.pathname.split("/").at(-1));
       const at = shown.indexOf(id);
       return shown[Math.max(0, Math.min(shown.length - 1, at + step))];
     },

@@ -1,6 +1,8 @@
 /** Which key does what: one table for the handler and for the help. */
 
-/** @type {[key: string, action: string, help: string][]} */
+/** @typedef {[key: string, action: string, help: string]} Key */
+
+/** @type {Key[]} */
 export const KEYS = [
   ["/", "find", "Search"],
   ["n", "nextHit", "Next match"],
@@ -28,7 +30,7 @@ export const KEYS = [
   ["?", "help", "These keys"],
 ];
 
-/** For a page with several logs and a list. @type {[key: string, action: string, help: string][]} */
+/** For a page with several logs and a list. @type {Key[]} */
 export const PAGE_KEYS = [
   ["j", "nextJob", "Next job of the list"],
   ["k", "previousJob", "Job before it"],
@@ -42,7 +44,7 @@ const NATIVE_END = /** @type {Record<string, string>} */ ({ End: "end", Home: "t
 
 /**
  * @param {KeyboardEvent} event
- * @param {[string, string, string][]} table
+ * @param {Key[]} table
  * @returns {string | null}  The action that it stands for; null where the key belongs to a field or to the browser.
  */
 export function actionOf(event, table) {

@@ -34,7 +34,7 @@ export function notices(log, view, onRetry) {
     if (problem) return `${problem.message}; trying again`;
     if (log.state === "loading") return performance.now() - opened > SKELETON_MS ? "Loading…" : "";
     if (view.store.rows) return "";
-    const queue = info?.queue ? ` in ${info.queue}` : "";
+    const queue = info?.queue ? ` in the queue ${info.queue}` : "";
     switch (stateOf(info)) {
       case "queued":
         return info?.position ? `${words.ordinal(info.position)}${queue}` : `Waits${queue}`;

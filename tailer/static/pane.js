@@ -1,6 +1,7 @@
 /** A pane: a log with its header, tools, search, filter and footer, and what the reader does with it. */
 
 import { ACTIONS } from "./actions.js";
+import { keysDialog, lineDialog } from "./dialogs.js";
 import { h, icon, say } from "./dom.js";
 import { filter, finder } from "./finder.js";
 import { footer, header, look, stateOf, titleOf } from "./header.js";
@@ -35,7 +36,8 @@ function kept() {
 
 export class Pane {
   /**
-   * @param {HTMLElement} host  The element that it is in; it may have the attributes `attempt`, `line`, `theme`.
+   * @param {import("./tailer-log.js").TailerLog} host  The element that it is in; it may have the attributes `attempt`,
+   *   `line`, `theme`.
    * @param {string} base @param {string} job
    */
   constructor(host, base, job) {
@@ -68,7 +70,8 @@ export class Pane {
     this.map = minimap(this.log, this.view, () => this.finder.lines(), (line) => this.goTo(line));
     this.notices = notices(this.log, this.view, () => this.log.stream.now());
     this.pill = h("button.pill", { type: "button", hidden: true, onclick: () => this.act("end") });
-    this.help = this.helpDialog();
+    this.help = keysDialog([...KEYS, ...host.pageKeys]);
+    this.lineAsked = lineDialog((line) => void this.goTo(line));
     this.element = h(
       "div.pane",
       {},
@@ -81,6 +84,7 @@ export class Pane {
       this.notices.toast,
       this.notices.speaker,
       this.help,
+      this.lineAsked.element,
     );
     this.listen();
     this.watch = () => this.plan();
@@ -124,14 +128,6 @@ export class Pane {
       button("download", "download", "Download"),
       button("fullscreen", "fullscreen", "Full screen"),
       button("help", "help", "Keys"),
-    );
-  }
-
-  helpDialog() {
-    const rows = KEYS.map(([key, , help]) => h("div", {}, h("kbd", {}, key === "Escape" ? "Esc" : key), h("span", {}, help)));
-    const close = h("button.icon", { type: "button", "aria-label": "Close", onclick: () => this.help.close() }, "✕");
-    return /** @type {HTMLDialogElement} */ (
-      h("dialog.help", { "aria-label": "Keys" }, h("div.dialog-head", {}, h("b", {}, "Keys"), close), h("div.keys", {}, ...rows))
     );
   }
 
@@ -236,7 +232,7 @@ export class Pane {
     const action = actionOf(event, KEYS);
     if (!action) return;
     if (action === "findOnce" && this.finder.shown) return; // Once more gives the browser's own search.
-    if (action === "escape" && this.help.open) return;
+    if (this.element.querySelector("dialog[open]")) return; // Escape closes that, and no other key is meant for the log.
     event.preventDefault();
     event.stopPropagation();
     this.act(action === "findOnce" ? "find" : action);

@@ -28,6 +28,8 @@ export class TailerLog extends HTMLElement {
     this.pane = null;
     /** What is to be shown first. @type {Partial<import("./url.js").State>} */
     this.wanted = {};
+    /** Keys of the page around it, for the list of keys. @type {import("./keys.js").Key[]} */
+    this.pageKeys = [];
   }
 
   get job() {

@@ -25,7 +25,6 @@ const MOST_JOBS = 64;
  * @property {{from: number, to: number} | null} line
  * @property {boolean} end  Open at the end, also if there is a traceback to show. Never with a line.
  * @property {string} layout  Columns and rows of panes: "2x1" beside each other, "1x2" one above the other; or "".
- * @property {boolean} merge  All jobs in one pane.
  */
 
 /**
@@ -57,7 +56,6 @@ export function parse(pathname, search, hash, base) {
     line: lines(hash),
     end: hash === "#end",
     layout: LAYOUT.test(layout) ? layout : "",
-    merge: given.get("merge") === "1",
   };
 }
 
@@ -92,7 +90,6 @@ export function format(state, base) {
   if (state.wrap !== null) query.set("wrap", state.wrap ? "1" : "0");
   set("t", state.time);
   set("layout", state.layout);
-  set("merge", state.merge);
   const path = state.jobs.length > 1 ? "view" : state.jobs.length ? `jobs/${state.jobs[0]}` : "";
   const { line } = state;
   const hash = line ? `#L${line.from}${line.to > line.from ? `-L${line.to}` : ""}` : state.end ? "#end" : "";

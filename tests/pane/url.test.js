@@ -45,7 +45,6 @@ function anyState(number) {
     line,
     end: line ? false : one(true, false),
     layout: one("", "2x1", "1x2", "2x2"),
-    merge: one(true, false),
   };
 }
 
@@ -84,11 +83,10 @@ test("the documented forms are understood", () => {
   assert.deepEqual(read("/jobs/x#L120").line, { from: 120, to: 120 });
   assert.deepEqual(read("/jobs/x#L184-120").line, { from: 120, to: 184 });
   assert.equal(read("/jobs/x#end").end, true);
-  assert.deepEqual(read("/view?job=a&job=b&layout=2x1&merge=1"), {
+  assert.deepEqual(read("/view?job=a&job=b&layout=2x1"), {
     ...NOTHING,
     jobs: ["a", "b"],
     layout: "2x1",
-    merge: true,
   });
   for (const url of ["/", "/jobs"]) assert.deepEqual(read(url), NOTHING);
 });
@@ -116,7 +114,7 @@ test("a link cannot make a page follow any number of jobs", () => {
 });
 
 test("what cannot be understood is ignored", () => {
-  const url = "/?attempt=-1&re=yes&level=loud&err=2&wrap=maybe&t=now&context=1e3&layout=9x99&merge=&x=y#L0";
+  const url = "/?attempt=-1&re=yes&level=loud&err=2&wrap=maybe&t=now&context=1e3&layout=9x99&x=y#L0";
   assert.deepEqual(read(url), NOTHING);
   assert.deepEqual(read("/?attempt=0&context=-1&layout=evil%22#L1-"), NOTHING);
 });
