@@ -85,6 +85,20 @@ def test_a_new_attempt_is_followed(pane, stack, tmp_path):
     pane.until("pane.element.querySelectorAll('.attempt').length === 2")
 
 
+def test_a_job_that_is_requeued_is_followed_again(pane, stack, tmp_path):
+    """Who looks at how it failed sees that it waits, and then what it prints."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.attempts", str(tmp_path / "again"))
+    stack.work(queue)
+    pane.open(job.id).shows("first attempt")
+    pane.until("pane.log.over && pane.element.querySelector('.badge').textContent === 'failed'")
+    job.requeue()
+    pane.until("pane.element.querySelector('.badge').textContent.startsWith('queued')")
+    stack.work(queue)
+    pane.shows("second attempt")
+    pane.until("pane.log.over && pane.element.querySelector('.badge').textContent === 'finished'")
+
+
 def test_an_unknown_job_is_told_of_and_not_asked_for_again(pane, complaints):
     """A state of the pane, no error of the page."""
     complaints.allow("404")

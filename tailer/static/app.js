@@ -16,7 +16,9 @@ const DOTS = /** @type {Record<string, string>} */ ({
 
 const base = document.body.dataset.base ?? "/";
 const stream = streamOf(base);
-const list = jobs(base, choose);
+const list = jobs(base, choose, (job) => {
+  for (const one of panes()) if (one.job === job.job_id) one.pane?.log.learn(job);
+});
 const grid = h("main.panes");
 const hint = h("div.hint", {}, h("p", {}, "Choose a job to see what it prints."));
 const toggle = h(

@@ -22,8 +22,9 @@ function sectionOf(job) {
 /**
  * @param {string} base
  * @param {(job: string, beside: boolean) => void} onChoose
+ * @param {(job: JobInfo) => void} onNews  Of a job that is new in it, or has changed.
  */
-export function jobs(base, onChoose) {
+export function jobs(base, onChoose, onNews) {
   /** @type {Map<string, JobInfo>} */
   const known = new Map();
   /** @type {string[]} */
@@ -163,7 +164,10 @@ export function jobs(base, onChoose) {
     /** @param {import("./sse.js").ServerEvent} event */
     take(event) {
       const told = JSON.parse(event.data);
-      for (const job of told.jobs) known.set(job.job_id, job);
+      for (const job of told.jobs) {
+        known.set(job.job_id, job);
+        onNews(job);
+      }
       order = told.order;
       older = older.filter((id) => !order.includes(id));
       more.hidden = !told.more && !next;

@@ -298,6 +298,16 @@ export class Log {
     }
   }
 
+  /** @param {JobInfo} info  What the list of jobs says: perhaps that one which was over is to run again. */
+  learn(info) {
+    if (!this.over || !this.info || info.status === this.info.status) return;
+    if (!WAITING.has(info.status ?? "") && info.status !== "started") return;
+    Object.assign(this.info, { status: info.status, position: info.position, outcome: null });
+    this.over = false;
+    this.stream.restart();
+    this.onChange();
+  }
+
   /** @param {LogRecord} record */
   output(record) {
     const attempt = Number(record.cursor.split(":")[0]);
