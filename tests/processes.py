@@ -39,6 +39,13 @@ class Running:
         """Standard output and then standard error so far, as text; bytes that aren't UTF-8 are replaced."""
         return (self.stdout() + self.stderr()).decode(errors="replace")
 
+    def says(self, text: str, timeout: float = 10) -> None:
+        """Return when that is in its output; AssertionError with the output if it is not within the seconds."""
+        try:
+            wait_until(lambda: text in self.text(), timeout)
+        except AssertionError:
+            raise AssertionError(f"not said within {timeout} s: {text!r}\n{self.text()}") from None
+
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self._process.poll()

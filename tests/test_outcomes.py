@@ -342,7 +342,7 @@ def shut_down(case: Case) -> None:
     with case.worker() as worker:
         case.wait_for_output(b"waiting\n")
         worker.signal(signal.SIGTERM)
-        wait_until(lambda: "shut down requested" in worker.text())
+        worker.says("shut down requested")
         with contextlib.suppress(AssertionError):  # RQ takes no notice of the second one within a second.
             wait_until(lambda: case.clients["text"].body != b"waiting\n", 1.1)
         worker.signal(signal.SIGTERM)

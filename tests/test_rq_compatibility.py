@@ -417,7 +417,7 @@ def test_suspension(server: EmbeddedServer, tmp_path: Path, pair: Pair):
             suspend(queue.connection)
             second = queue.enqueue("tests.jobs.hello")
             path.touch()
-            wait_until(lambda: "suspended, run `rq resume`" in process.text())
+            process.says("suspended, run `rq resume`")
             before = tried.stack.status(first), tried.stack.status(second)
             resume(queue.connection)
             tried.stack.wait_for(second, "finished")

@@ -575,7 +575,7 @@ def test_redis_stands_still_while_followed(server, tmp_path):
     with counting(server, tmp_path) as (_, process, _):
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            wait_until(lambda: "followers wait for Redis" in process.text(), 20)
+            process.says("followers wait for Redis", 20)
         finally:
             os.kill(server.pid, signal.SIGCONT)
 
@@ -587,7 +587,7 @@ def test_redis_restarts_while_followed(tmp_path):
         counting(server, tmp_path) as (_, process, _),
     ):
         server.stop(signal.SIGKILL)
-        wait_until(lambda: "followers wait for Redis" in process.text(), 20)
+        process.says("followers wait for Redis", 20)
         server.start()
 
 
@@ -595,7 +595,7 @@ def test_redis_forgets_everything_while_followed(server, tmp_path):
     """Through a restart of a Redis that keeps nothing, the worker sends again what it still has: no line is lost."""
     with counting(server, tmp_path) as (_, process, _):
         server.stop(signal.SIGKILL)
-        wait_until(lambda: "followers wait for Redis" in process.text(), 20)
+        process.says("followers wait for Redis", 20)
         server.start()
 
 

@@ -245,7 +245,7 @@ def test_warm_shutdown(stack: Stack, tmp_path: Path):
     with stack.worker(queue) as process:
         stack.wait_for_output(job.id, b"waiting\n")
         process.signal(signal.SIGTERM)
-        wait_until(lambda: "warm shut down requested" in process.text())
+        process.says("warm shut down requested")
         path.touch()
         assert process.wait() == 0
     log = stack.log(job.id)
@@ -278,7 +278,7 @@ def test_module_on_a_dyno(stack: Stack, tmp_path: Path):
     with stack.worker(queue, command="python -m worker", worker_class=None, env={"DYNO": "worker.1"}) as process:
         stack.wait_for_output(job.id, b"waiting\n")
         process.signal(signal.SIGTERM)
-        wait_until(lambda: "Imminent shutdown" in process.text())
+        process.says("Imminent shutdown")
         path.touch()
         assert process.wait() == 0
     log = stack.log(job.id)

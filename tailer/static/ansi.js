@@ -9,18 +9,14 @@
  *   below. Bars that repaint do so from their topmost row on, so they look as in a terminal, and "clear" eats nothing.
  * - Scroll regions, and insertion and deletion of rows, do nothing. Erased cells have the default style.
  *
- * @typedef {import("./types.js").Style} Style
- * @typedef {import("./types.js").Run} Run
- * @typedef {import("./types.js").Row & {mark?: string}} Row  mark: a GitLab section marker that was erased from it.
  *
- * @typedef {object} Pen  What SGR and OSC 8 have set. Never changed, only replaced.
- * @property {number} flags  Bits in the order of FLAGS.
- * @property {number | string} fg  0 to 255, "#rrggbb", or "": the default.
- * @property {number | string} bg
- * @property {string} href
- * @property {Style} style
- * @property {Map<string, Pen>} [next]  Where short sequences lead from here: jobs use few, again and again.
+ * @typedef {import("./types.js").Row & {mark?: string}} Row  mark: a GitLab section marker that was erased from it.
+ * @typedef {import("./pens.js").Pen} Pen
  */
+
+import { cellsOf, ODD, skip } from "./cells.js";
+import { intern, PLAIN, PLAIN_PEN, sgr } from "./pens.js";
+import { append, Tail } from "./tail.js";
 
 const LIVE = 100;
 /** How far to the right the cursor moves without text: each column would cost memory. */
@@ -29,280 +25,13 @@ const MAX_COLUMN = 1000;
 const MAX_ESCAPE = 8;
 const MAX_CSI = 256;
 const MAX_STRING = 4096;
-/** Most styles and pens remembered. */
-const MAX_LOOKS = 65_536;
-const MAX_PENS = 4096;
 
 const CONTROL = /[\x00-\x1f\x7f-\x9f]/g;
 /** What ends an OSC and its like: BEL and ST as it should be, the others so that a stray one cannot eat the log. */
 const STRING_END = /[\x07\x1b\x9c\n\x18\x1a]/g;
-const SEQUENCE = new RegExp(
-  `(?:\\x1b\\[|\\x9b)[ -?]{0,${MAX_CSI}}[@-~]?` +
-    `|\\x1b[\\]PX^_k][^\\x07\\x1b\\x9c\\n\\x18\\x1a]{0,${MAX_STRING}}(?:\\x07|\\x1b\\\\|\\x9c)?` +
-    `|\\x1b[ -/]{0,${MAX_ESCAPE}}[0-~]?|[\\x00-\\x08\\v\\f\\x0e-\\x1f\\x7f-\\x9f]`,
-  "g",
-);
 const PARAMS = /^[\d;:]*$/;
 const SAFE_LINK = /^(?:https?:\/\/|mailto:)\S+$/i;
 const MARK = /^section_(start|end):\d+:[\w.-]+(\[[^\]]*\])?$/;
-
-/** Something that may take other than one cell, or two UTF-16 units. */
-const ODD =
-  /[^ -\u02ff\u0370-\u0482\u2010-\u2027\u2030-\u205e\u2070-\u20cf\u2100-\u2319\u2400-\u25fc\u2800-\u28ff\ue000-\uf8ff]/;
-const NO_CELL = /[\p{Mn}\p{Me}\u061c\u1160-\u11ff\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\u{e0000}-\u{e0fff}]/u;
-const TWO_CELLS = new RegExp(
-  "[\u1100-\u115f\u2329\u232a\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19" +
-    "\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6" +
-    "\u{16fe0}-\u{18dff}\u{1aff0}-\u{1b2ff}\u{1f200}-\u{1f265}\u{20000}-\u{3fffd}]" +
-    // The letters of flags are one cell each.
-    "|(?![\u{1f1e6}-\u{1f1ff}])\\p{Emoji_Presentation}",
-  "u",
-);
-/** By code unit: 1 + cells, 0: not asked for yet. */
-const known = new Uint8Array(65_536);
-
-/** @param {number} code @returns {number} */
-function measure(code) {
-  const character = String.fromCodePoint(code);
-  return NO_CELL.test(character) ? 0 : TWO_CELLS.test(character) ? 2 : 1;
-}
-
-/** @param {number} code  A code point. @returns {number}  How many cells it takes. */
-function width(code) {
-  if (code > 0xffff) return measure(code);
-  if (!known[code]) known[code] = 1 + measure(code);
-  return known[code] - 1;
-}
-
-/**
- * Pass cells of a text, and the marks that belong to the last of them.
- *
- * @param {string} text @param {number} index @param {number} cells
- * @returns {{index: number, left: number}}  left: how many cells it is short of, or, below 0, how many too far.
- */
-function skip(text, index, cells) {
-  let left = cells;
-  while (index < text.length) {
-    const code = /** @type {number} */ (text.codePointAt(index));
-    const its = width(code);
-    if (left <= 0 && its) break;
-    left -= its;
-    index += code > 0xffff ? 2 : 1;
-  }
-  return { index, left };
-}
-
-/** @param {string} text @returns {number} */
-function cellsOf(text) {
-  const most = 2 * text.length;
-  return ODD.test(text) ? most - skip(text, 0, most).left : text.length;
-}
-
-/** Bold, dim, italic, underline, strike; and inverse, which is resolved. */
-const FLAGS = "bdius";
-const INVERSE = 1 << FLAGS.length;
-/** What SGR codes do: bits that they set, bits that they clear. @type {Record<number, [number, number]>} */
-const SWITCHES = {
-  1: [1, 0],
-  2: [2, 0],
-  3: [4, 0],
-  4: [8, 0],
-  7: [INVERSE, 0],
-  9: [16, 0],
-  21: [8, 0],
-  22: [0, 3],
-  23: [0, 4],
-  24: [0, 8],
-  27: [0, INVERSE],
-  29: [0, 16],
-};
-
-/** @type {Style} */
-const PLAIN = { cls: "", fg: "", bg: "", href: "" };
-/** @type {Map<string, Style>} */
-const looks = new Map([["|||", PLAIN]]);
-
-/** @param {Omit<Pen, "style">} pen @returns {Style} */
-function look(pen) {
-  const inverse = pen.flags & INVERSE;
-  const [fg, bg] = inverse ? [pen.bg, pen.fg] : [pen.fg, pen.bg];
-  const names = [...FLAGS].filter((_, bit) => (pen.flags >> bit) & 1);
-  // With one colour given, the other one is the default of the other side, which has no name but "v".
-  if (inverse && (fg === "" || bg === "")) names.push("v");
-  if (typeof fg === "number") names.push(`f${fg}`);
-  if (typeof bg === "number") names.push(`g${bg}`);
-  const [trueFg, trueBg] = [fg, bg].map((value) => (typeof value === "string" ? value : ""));
-  const style = { cls: names.join(" "), fg: trueFg, bg: trueBg, href: pen.href };
-  const key = Object.values(style).join("|");
-  const found = looks.get(key);
-  if (found) return found;
-  // Only a log made for it has so many. From then on an older look is another object.
-  if (looks.size >= MAX_LOOKS) looks.clear();
-  looks.set("|||", PLAIN).set(key, style);
-  return style;
-}
-
-/** @type {Pen} */
-const PLAIN_PEN = { flags: 0, fg: "", bg: "", href: "", style: PLAIN };
-/** @type {Map<string, Pen>} */
-const pens = new Map();
-
-/** @param {Pen} pen  Its style is not known yet. @returns {Pen} */
-function intern({ flags, fg, bg, href }) {
-  const key = `${flags}|${fg}|${bg}|${href}`;
-  const found = pens.get(key);
-  if (found) return found;
-  if (pens.size >= MAX_PENS) {
-    pens.clear();
-    PLAIN_PEN.next = undefined;
-  }
-  const style = look({ flags, fg, bg, href });
-  const pen = style === PLAIN ? PLAIN_PEN : { flags, fg, bg, href, style };
-  pens.set(key, pen);
-  return pen;
-}
-
-/** @param {string[]} values @param {number} count @returns {number | string | null}  null: there is no such colour. */
-function colour(values, count) {
-  const numbers = values.map(Number);
-  if (numbers.length < count || numbers.some((value) => !(value <= 255))) return null;
-  return count === 1 ? numbers[0] : `#${numbers.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
-}
-
-/**
- * @param {Pen} pen  Gets the colour.
- * @param {string[]} sub  Such as ["38", "5", "208"] or, with a colour space, ["38", "2", "", "1", "2", "3"].
- */
-function setColour(pen, sub) {
-  const rgb = sub[1] === "2";
-  if (!rgb && sub[1] !== "5") return;
-  const from = rgb && sub.length >= 6 ? 3 : 2;
-  const value = colour(sub.slice(from, from + (rgb ? 3 : 1)), rgb ? 3 : 1);
-  if (value === null) return;
-  if (sub[0] === "38") pen.fg = value;
-  else if (sub[0] === "48") pen.bg = value;
-}
-
-/** @param {Pen} pen @param {string} params  Such as "1;38;5;208" or "4:3". @returns {Pen} */
-function applySgr(pen, params) {
-  const next = { ...pen };
-  const parts = params.split(";");
-  for (let i = 0; i < parts.length; i++) {
-    const sub = parts[i].split(":");
-    const code = Number(sub[0]);
-    const colours = code >= 90 ? code - 60 : code;
-    if (code === 38 || code === 48 || code === 58) {
-      const length = parts[i + 1] === "2" ? 5 : parts[i + 1] === "5" ? 3 : 1;
-      setColour(next, sub.length > 1 ? sub : parts.slice(i, i + length));
-      if (sub.length === 1) i += length - 1;
-    } else if (code === 0) Object.assign(next, { flags: 0, fg: "", bg: "" });
-    else if (code === 4 && sub[1] === "0") next.flags &= ~8;
-    else if (SWITCHES[code]) next.flags = (next.flags | SWITCHES[code][0]) & ~SWITCHES[code][1];
-    else if (colours >= 30 && colours <= 37) next.fg = code < 90 ? code - 30 : code - 82;
-    else if (colours >= 40 && colours <= 47) next.bg = code < 90 ? code - 40 : code - 92;
-    else if (code === 39) next.fg = "";
-    else if (code === 49) next.bg = "";
-  }
-  return next;
-}
-
-/** @param {Pen} pen @param {string} params @returns {Pen} */
-function sgr(pen, params) {
-  const found = pen.next?.get(params);
-  if (found) return found;
-  const next = intern(applySgr(pen, params));
-  // Longer ones are rarely used again, and would keep the text alive that they are cut out of.
-  if (params.length <= 12) {
-    pen.next ??= new Map();
-    if (pen.next.size < 100) pen.next.set(params, next);
-  }
-  return next;
-}
-
-/** @param {Row} row @param {number} before  Length of its text so far. @param {number} length @param {Style} style */
-function addRun(row, before, length, style) {
-  if (row.runs === null) {
-    if (style === PLAIN) return;
-    row.runs = before ? [{ length: before, style: PLAIN }] : [];
-  }
-  const last = row.runs.at(-1);
-  if (last?.style === style) last.length += length;
-  else row.runs.push({ length, style });
-}
-
-/** @param {Row} row @param {string} text @param {Style} style */
-function append(row, text, style) {
-  if (row.runs !== null || style !== PLAIN) addRun(row, row.text.length, text.length, style);
-  row.text += text;
-}
-
-/**
- * What is to the right of the cursor while its row is being overwritten: the row holds the rest, so that each piece of
- * a repaint only costs its own length.
- */
-class Tail {
-  constructor() {
-    this.text = "";
-    this.from = 0;
-    /** Blank cells before the text. */
-    this.blanks = 0;
-    this.plain = true;
-    /** @type {Run[]} */
-    this.runs = [];
-    this.run = 0;
-    this.gone = 0;
-  }
-
-  /** @param {Row} row  Loses its text from an index on. @param {number} from @param {boolean} plain  Not odd. */
-  cut(row, from, plain) {
-    Object.assign(this, { text: from < row.text.length ? row.text : "", from: 0, blanks: 0, plain, run: 0, gone: 0 });
-    this.runs = row.runs ?? [{ length: row.text.length, style: PLAIN }];
-    const { text, runs } = row;
-    row.text = text.slice(0, from);
-    row.runs = null;
-    let length = 0;
-    for (let i = 0; length < from && runs; length += runs[i++].length) {
-      addRun(row, length, Math.min(runs[i].length, from - length), runs[i].style);
-    }
-    if (this.text) this.pass(from);
-  }
-
-  /** @param {number} units  Of the text, but not all that there are. */
-  pass(units) {
-    this.from += units;
-    this.gone += units;
-    while (this.gone >= this.runs[this.run].length) this.gone -= this.runs[this.run++].length;
-  }
-
-  /** @param {number} cells  With their marks; 0: marks that belong to no cell, else a bar could heap them up. */
-  drop(cells) {
-    const blanks = Math.min(cells, this.blanks);
-    this.blanks -= blanks;
-    if (blanks && cells === blanks) return;
-    const { index, left } = this.plain
-      ? { index: this.from + cells - blanks, left: 0 }
-      : skip(this.text, this.from, cells - blanks);
-    if (index >= this.text.length) this.text = "";
-    else {
-      this.pass(index - this.from);
-      // Half of a wide character.
-      if (left < 0) this.blanks = -left;
-    }
-  }
-
-  /** @param {Row} row  Gets it back. */
-  join(row) {
-    if (this.blanks) append(row, " ".repeat(this.blanks), PLAIN);
-    for (let at = row.text.length; this.run < this.runs.length; this.run++) {
-      const { length, style } = this.runs[this.run];
-      addRun(row, at, length - this.gone, style);
-      at += length - this.gone;
-      this.gone = 0;
-    }
-    row.text += this.text.slice(this.from);
-    this.text = "";
-  }
-}
 
 export class Screen {
   constructor() {
@@ -656,8 +385,3 @@ const CSI = {
   u: (screen) => screen.restore(),
 };
 Object.assign(CSI, { "`": CSI.G, a: CSI.C, e: CSI.B, f: CSI.H });
-
-/** @param {string} text @returns {string}  Without escape sequences, and without control characters but TAB, LF, CR. */
-export function strip(text) {
-  return text.replace(SEQUENCE, "");
-}

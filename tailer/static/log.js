@@ -5,8 +5,9 @@
  * stream brings; else the stream is only counted, until the reader has come to the end.
  */
 
+import { TRACEBACK_START } from "./flags.js";
 import { jobInfo, part, Refused } from "./load.js";
-import { Store, TRACEBACK_START } from "./store.js";
+import { Store } from "./store.js";
 import { streamOf } from "./stream.js";
 
 const FIRST_LINES = 1000;

@@ -3,12 +3,14 @@
 import { ACTIONS } from "./actions.js";
 import { keysDialog, lineDialog } from "./dialogs.js";
 import { h, icon, say } from "./dom.js";
-import { filter, finder } from "./finder.js";
+import { filter } from "./filter.js";
+import { finder } from "./finder.js";
 import { footer, header, look, stateOf, titleOf } from "./header.js";
 import { actionOf, KEYS } from "./keys.js";
 import { Log } from "./log.js";
 import { minimap } from "./minimap.js";
 import { notices } from "./notices.js";
+import { textOf } from "./selection.js";
 import { View } from "./view.js";
 import * as words from "./words.js";
 
@@ -268,7 +270,7 @@ export class Pane {
     if (!selection) return null;
     const [range] = /** @type {any} */ (selection).getComposedRanges?.({ shadowRoots: [root] }) ?? [];
     const inner = range ?? (root.getSelection?.() ?? selection).getRangeAt(0);
-    return inner && !inner.collapsed ? this.view.textOf(inner) : null;
+    return inner && !inner.collapsed ? textOf(this.view, inner) : null;
   }
 
   /**

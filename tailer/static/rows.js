@@ -6,7 +6,7 @@ import { fileRefs, pieces } from "./links.js";
 import { jsonOf } from "./marks.js";
 import {
   DEBUG, ERROR, FOREIGN, GROUP_START, HOLE, TRACEBACK, TRACEBACK_START, WARNING,
-} from "./store.js";
+} from "./flags.js";
 import * as words from "./words.js";
 
 /** What is shown of a longer line until it is asked for. */

@@ -5,31 +5,14 @@
  */
 
 import { Screen } from "./ansi.js";
-import { groupMark, level, Tracebacks } from "./marks.js";
+import { ERROR, GROUP_END, GROUP_START, HOLE, REPEATED, SIFTED, TRACEBACK, WARNING } from "./flags.js";
+import { Decoding, Reading } from "./reading.js";
 
 /** Rows of a block: what is put into the page, and taken out of it, at once. */
 export const BLOCK = 256;
 /** Most rows and characters held: some 150 MB in Chromium, together with what is shown of them. */
 export const MAX_ROWS = 200_000;
 export const MAX_CHARS = 32_000_000;
-
-export const ERROR = 1;
-export const WARNING = 2;
-export const INFO = 4;
-export const DEBUG = 8;
-export const TRACEBACK = 16;
-export const FOREIGN = 32;
-export const TRACEBACK_START = 64;
-export const TRACEBACK_END = 128;
-export const GROUP_START = 256;
-export const GROUP_END = 512;
-export const HOLE = 1024;
-/** It repeats the row before it, and is folded into the first of them. */
-export const REPEATED = 2048;
-/** The filter does not want it. */
-export const SIFTED = 4096;
-
-const LEVELS = /** @type {const} */ ({ error: ERROR, warning: WARNING, info: INFO, debug: DEBUG, "": 0 });
 
 /**
  * @typedef {import("./types.js").Row & {flags?: number, group?: number, mark?: string}} Line
@@ -75,95 +58,6 @@ const nothing = () => ({
   touched: new Set(),
   dropped: [],
 });
-
-/** Text of records: UTF-8 whose characters may be cut between two records of a stream. */
-class Decoding {
-  constructor() {
-    /** @type {Map<string, TextDecoder>} */
-    this.pending = new Map();
-  }
-
-  /** @param {LogRecord} record @returns {string} */
-  text(record) {
-    const stream = record.stream ?? "";
-    const decoder = this.pending.get(stream);
-    if (record.text !== undefined) {
-      if (!decoder) return record.text;
-      this.pending.delete(stream);
-      return decoder.decode() + record.text;
-    }
-    const binary = atob(record.base64 ?? "");
-    const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
-    const other = decoder ?? new TextDecoder("utf-8", { ignoreBOM: true });
-    this.pending.set(stream, other);
-    return other.decode(bytes, { stream: true });
-  }
-}
-
-/** Tells of rows, one after the other, what they mean. */
-class Reading {
-  /** @param {Store} store */
-  constructor(store) {
-    this.store = store;
-    this.tracebacks = new Tracebacks();
-    /** @type {number[]} */
-    this.open = [];
-    /** @type {Line[]} */
-    this.same = [];
-  }
-
-  /** @param {Line} row */
-  take(row) {
-    const traceback = this.tracebacks.next(row.text);
-    let flags = traceback.inside ? TRACEBACK | (traceback.dim ? FOREIGN : 0) : LEVELS[level(row.text)];
-    if (traceback.first) flags |= TRACEBACK_START;
-    if (traceback.last) flags |= TRACEBACK_END | ERROR;
-    row.flags = flags;
-    this.group(row);
-    this.repeat(row);
-    if (row.flags & ERROR) this.store.failed(row);
-  }
-
-  /** @param {Line} row */
-  group(row) {
-    const mark = groupMark(row.mark ?? row.text);
-    const { groups } = this.store;
-    if (mark?.kind === "start") {
-      const id = groups.size + 1;
-      const parent = this.open.at(-1) ?? 0;
-      const title = row.mark ? row.text : mark.title;
-      groups.set(id, { id, parent, title, collapsed: mark.collapsed, failed: false, started: row.time, ended: 0 });
-      this.open.push(id);
-      row.flags = GROUP_START;
-    } else if (mark?.kind === "end" && this.open.length) {
-      row.flags = GROUP_END;
-      row.group = this.open.pop();
-      /** @type {Group} */ (groups.get(row.group ?? 0)).ended = row.time;
-      return;
-    }
-    if (this.open.length) row.group = this.open.at(-1);
-  }
-
-  /** @param {Line} row */
-  repeat(row) {
-    const first = this.same[0];
-    if (first === undefined || first.text !== row.text || row.text === "" || row.flags !== first.flags) {
-      this.same = [row];
-      return;
-    }
-    const { repeats, changes } = this.store;
-    if (this.same.length < 3) this.same.push(row);
-    const count = (repeats.get(first) ?? this.same.length - 1) + 1;
-    if (count < 3) return;
-    repeats.set(first, count);
-    changes.touched.add(first);
-    for (const again of count === 3 ? this.same.slice(1) : [row]) {
-      again.flags = (again.flags ?? 0) | REPEATED;
-      changes.touched.add(again);
-    }
-  }
-}
-
 export class Store {
   /**
    * @param {number} [line]  Number of the line that comes first.

@@ -8,8 +8,8 @@
 
 import { h } from "./dom.js";
 import { jsonOf } from "./marks.js";
-import { offsetIn, rangeIn, rowElement } from "./rows.js";
-import { BLOCK, MAX_ROWS } from "./store.js";
+import { rangeIn, rowElement } from "./rows.js";
+import { BLOCK } from "./store.js";
 
 /** Blocks whose rows are in the page. */
 export const MAX_FILLED = Math.ceil(100_000 / BLOCK);
@@ -482,57 +482,6 @@ export class View {
     return ranges;
   }
 
-  /**
-   * What is selected, as it was printed: the browser's own copy leaves out rows that it has skipped.
-   *
-   * @param {StaticRange | Range} selection
-   * @returns {string | null}  Null if it is not a selection of rows.
-   */
-  textOf(selection) {
-    const from = this.place(selection.startContainer, selection.startOffset);
-    const to = this.place(selection.endContainer, selection.endOffset);
-    if (!from || !to) return null;
-    const { blocks } = this.store;
-    const texts = [];
-    for (let b = blocks.indexOf(from.block); b <= blocks.indexOf(to.block); b++) {
-      const { rows } = blocks[b];
-      const first = blocks[b] === from.block ? from.index : 0;
-      const last = blocks[b] === to.block ? to.index : rows.length - 1;
-      for (let i = first; i <= last; i++) {
-        if (!this.store.shows(rows[i])) continue;
-        const end = blocks[b] === to.block && i === to.index ? to.offset : rows[i].text.length;
-        const start = blocks[b] === from.block && i === from.index ? from.offset : 0;
-        texts.push(rows[i].text.slice(start, end));
-      }
-    }
-    return texts.join("\n");
-  }
-
-  /** @param {Node} node @param {number} offset */
-  place(node, offset) {
-    const around = node instanceof Element ? node : node.parentElement;
-    const row = /** @type {HTMLElement | null} */ (around?.closest(".r") ?? null);
-    const box = row?.parentElement && this.byElement.get(row.parentElement);
-    if (row && box) {
-      const index = Array.prototype.indexOf.call(box.element.children, row);
-      return { block: box.block, index, offset: offsetIn(row, node, offset) };
-    }
-    return this.outerPlace(/** @type {Element} */ (around), offset);
-  }
-
-  /** @param {Element} element @param {number} offset  A place between rows or blocks, or around all of them. */
-  outerPlace(element, offset) {
-    const box = this.byElement.get(element);
-    if (box) return { block: box.block, index: Math.min(offset, box.block.rows.length - 1), offset: 0 };
-    const { blocks } = this.store;
-    if (!blocks.length || !(element === this.lines || element.contains(this.lines))) return null;
-    const block = element === this.lines ? blocks[Math.min(offset, blocks.length - 1)] : offset ? blocks.at(-1) : blocks[0];
-    if (!block) return null;
-    const past = element === this.lines ? offset >= blocks.length : offset > 0;
-    const index = past ? block.rows.length - 1 : 0;
-    return { block, index, offset: past ? block.rows[index].text.length : 0 };
-  }
-
   /** Learn how high a row is and how much fits into it, for the boxes of rows that nobody has seen. */
   measure() {
     const probe = h("div.r.probe", {}, h("a.n", { "data-n": "1" }), "0".repeat(100));
@@ -548,9 +497,4 @@ export class View {
     probe.remove();
     if (this.following) this.toEnd();
   }
-}
-
-/** @param {number} rows @returns {boolean}  Whether no more rows can be held without letting go of others. */
-export function isFull(rows) {
-  return rows >= MAX_ROWS - BLOCK;
 }

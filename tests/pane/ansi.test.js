@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Screen, strip } from "../../tailer/static/ansi.js";
+import { Screen } from "../../tailer/static/ansi.js";
 
 const ESC = "\x1b";
 
@@ -296,16 +296,6 @@ test("reset forgets all rows, the look and an unfinished sequence", () => {
     added: [{ n: 41, time: 5, err: false, text: "m", runs: null }],
     touched: new Set(),
   });
-});
-
-test("strip leaves text, line ends and tabs", () => {
-  assert.equal(strip("a\x1b[1;31mb\x1b[0m\tc\r\n"), "ab\tc\r\n");
-  assert.equal(strip("\x1b]8;;https://a.b\x1b\\link\x1b]8;;\x07\x1b]0;t\x07\x1bP1\x1b\\\x1b(B\0\x07."), "link.");
-  assert.equal(strip("a\x1b]0;never ended\nb\x1b[31"), "a\nb");
-  assert.equal(strip(`a\x1b]${"x".repeat(4096)}b`), "ab");
-  for (const [text] of [...LOOKS, ...SEQUENCES]) {
-    assert.doesNotMatch(strip(text), /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]/);
-  }
 });
 
 const TQDM =
