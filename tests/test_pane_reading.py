@@ -1,5 +1,7 @@
 """Reading a log in the pane: following, lines and links to them, search, filter, groups, copies. In both browsers."""
 
+import re
+
 import pytest
 
 from tests.browsers import clipboard
@@ -135,6 +137,28 @@ def test_what_is_copied_is_what_was_printed(pane, stack):
     assert len(copied) == 3000
     assert copied[0].split() == ["0", "red", "x"]
     assert copied[2999].split() == ["2999", "red", "x"]
+
+
+@pytest.mark.parametrize("browser_kind", ["chromium"], indirect=True)  # Playwright prints in no other
+def test_all_that_is_loaded_is_printed(pane, numbered):
+    """On as many pages as it takes, and without what is only for the screen."""
+    pane.open(numbered, "?wrap=0").until("pane.view.filled === pane.view.boxes.size")
+    printed = pane.page.pdf(format="A4")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 5
+
+
+def test_a_hundred_thousand_lines_are_real_text(pane, stack):
+    """All in the document, for the browser's own search and selection; copied, they are what was printed."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.count_to", 100_000, 12)
+    pane.open(job.id)
+    stack.work(queue)
+    pane.shows("line 100000", 20)
+    pane.until("pane.view.lines.querySelectorAll('.r').length === 100000", 30)
+    copied = (
+        pane.ask("(getSelection().selectAllChildren(pane.view.lines), pane.selectedText())").rstrip("\n").split("\n")
+    )
+    assert copied == [f"line {number}".ljust(12, ".") for number in range(1, 100_001)]
 
 
 def test_a_key_asks_for_a_line_and_goes_there(pane, numbered):
