@@ -71,15 +71,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes: the tab's process, by its share of pages (proc(5), Pss), and JavaScript's heap where the browser tells."""
+    """Bytes of the tab's process, by its share of pages (proc(5), Pss), and of JavaScript's heap.
+
+    `used` is without garbage; that and the heap are there only where the browser tells.
+    """
 
     process: int
+    used: int | None
     heap: int | None
 
-    def cells(self, blank: int) -> list[str]:
+    def cells(self) -> list[str]:
         """Return the cells of a table."""
-        heap = "" if self.heap is None else f"{self.heap / MB:.0f}"
-        return [f"{self.process / MB:.0f}", f"{max(0, self.process - blank) / MB:.0f}", heap]
+        return ["" if size is None else f"{size / MB:.0f}" for size in (self.process, self.used, self.heap)]
 
 
 def measure() -> str:
@@ -92,9 +95,9 @@ def measure() -> str:
             names = {kind: f"{kind.title()} {browser.version}" for kind, browser in running.items()}
             versions = f"{', '.join(names.values())}, both without a window; xterm.js {place.xterm}.\n"
             blank = {kind: _blank(browser, place) for kind, browser in running.items()}
-            tables = [_live(running, place, blank, rate) for rate in RATES]
+            tables = [_live(running, place, rate) for rate in RATES]
             long = _printed(place, LONG)
-            tables += [_opened(running, place, blank, long), _read(running, place, long)]
+            tables += [_opened(running, place, long), _read(running, place, long)]
             empty = ", ".join(f"{names[kind]} {size / MB:.0f} MB" for kind, size in blank.items())
         finally:
             browsers.close()
@@ -186,16 +189,22 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _memory(page: Page, pid: int) -> Memory:
-    """Return what a page takes a moment later, with what garbage it still has."""
+    """Return what a page takes a moment later."""
     page.wait_for_timeout(2000)
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    process = next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    process = _pss(pid)
     if page.context.browser.browser_type.name != "chromium":
-        return Memory(process, None)
+        return Memory(process, None, None)
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
+    session.send("HeapProfiler.collectGarbage")
+    page.wait_for_timeout(1000)
     metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
-    return Memory(process, int(metrics["JSHeapUsedSize"]))
+    return Memory(process, _pss(pid), int(metrics["JSHeapUsedSize"]))
+
+
+def _pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
 
 
 def _blank(browser: Browser, place: Place) -> int:
@@ -212,7 +221,7 @@ def _ask(page: Page, function: str, seconds: float = PATIENCE) -> Any:
 # Live.
 
 
-def _live(browsers: dict[str, Browser], place: Place, blank: dict[str, int], rate: int) -> str:
+def _live(browsers: dict[str, Browser], place: Place, rate: int) -> str:
     head = [
         f"{rate:,} lines a second",
         "frames/s",
@@ -223,7 +232,7 @@ def _live(browsers: dict[str, Browser], place: Place, blank: dict[str, int], rat
         "falls behind",
         "all shown after, s",
         "tab, MB",
-        "without empty page",
+        "without garbage",
         "JS heap",
         "CPUs in use",
     ]
@@ -231,13 +240,13 @@ def _live(browsers: dict[str, Browser], place: Place, blank: dict[str, int], rat
     for kind in place.kinds:
         for name, browser in browsers.items():
             wait_for_quiet(20)
-            rows.append([f"{NAMES[kind]}, {name.title()}", *_flood(browser, place, kind, rate, blank[name])])
+            rows.append([f"{NAMES[kind]}, {name.title()}", *_flood(browser, place, kind, rate)])
             print(rows[-1], file=sys.stderr)
-    target = ["target for the pane", "55" if rate == RATES[0] else "", *[""] * 4, "no", "", "250", *[""] * 3]
+    target = ["target for the pane", "55" if rate == RATES[0] else "", *[""] * 4, "no", "", "", "250", *[""] * 2]
     return table(head, [*rows, target])
 
 
-def _flood(browser: Browser, place: Place, kind: str, rate: int, blank: int) -> list[str]:
+def _flood(browser: Browser, place: Place, kind: str, rate: int) -> list[str]:
     """Show a job that prints that many lines a second; returns the cells."""
     gate, total = f"bench:gate:{uuid4()}", rate * SECONDS
     job = place.queue.enqueue(print_steadily, rate, SECONDS, gate, place.server.url)
@@ -263,7 +272,7 @@ def _flood(browser: Browser, place: Place, kind: str, rate: int, blank: int) -> 
         late = max(0, shown - written[-1][0])
         cells = [*_frames(took["frames"], written), *_lag(took["samples"], written)]
         cells += ["yes" if late > LATE_S else "no", f"{late:.2f}"]
-        return [*cells, *_memory(page, pid).cells(blank), f"{share():.0%}"]
+        return [*cells, *_memory(page, pid).cells(), f"{share():.0%}"]
 
 
 def _frames(times: list[float], written: list[tuple[float, int]]) -> list[str]:
@@ -298,8 +307,8 @@ def _printed(place: Place, count: int) -> Job:
     return job
 
 
-def _opened(browsers: dict[str, Browser], place: Place, blank: dict[str, int], job: Job) -> str:
-    head = [f"a log of {LONG:,} lines", "seconds", "MB received", "tab, MB", "without empty page", "JS heap"]
+def _opened(browsers: dict[str, Browser], place: Place, job: Job) -> str:
+    head = [f"a log of {LONG:,} lines", "seconds", "MB received", "tab, MB", "without garbage", "JS heap"]
     url = place.url("pane", job)
     at = f"document.querySelector('tailer-log')?.pane?.view.lines.querySelector('.n[data-n=\"{LINE}\"]')"
     visible = f"{at}?.getBoundingClientRect().bottom > 0 && {at}.getBoundingClientRect().top < innerHeight"
@@ -313,13 +322,13 @@ def _opened(browsers: dict[str, Browser], place: Place, blank: dict[str, int], j
     rows = []
     for what, address, condition, rounds in wanted:
         for name, browser in browsers.items():
-            tries = [_open(browser, address, condition, blank[name]) for _ in range(rounds)]
+            tries = [_open(browser, address, condition) for _ in range(rounds)]
             rows.append([f"{what}, {name.title()}", *sorted(tries)[len(tries) // 2]])
             print(rows[-1], file=sys.stderr)
     return table(head, rows)
 
 
-def _open(browser: Browser, url: str, condition: str, blank: int) -> list[str]:
+def _open(browser: Browser, url: str, condition: str) -> list[str]:
     """Return the cells: the time from going there until the condition holds, and what that took."""
     with _page(browser) as page:
         page.goto(url, wait_until="commit")
@@ -332,7 +341,7 @@ def _open(browser: Browser, url: str, condition: str, blank: int) -> list[str]:
             "() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
             ".reduce((sum, entry) => sum + entry.transferSize, 0)"
         )
-        return [seconds, f"{received / MB:.2f}", *_memory(page, _tab(page)).cells(blank)]
+        return [seconds, f"{received / MB:.2f}", *_memory(page, _tab(page)).cells()]
 
 
 # Reading events.

@@ -19,6 +19,7 @@ const FRAME_MS = 8;
 const FLOOD_MS = 300;
 const AT_END_PX = 8;
 const NEAR_PX = 1500;
+const SHED_MS = 500;
 
 /**
  * @typedef {import("./store.js").Block} Block
@@ -62,6 +63,9 @@ export class View {
     this.byElement = new WeakMap();
     /** @type {Set<Box>} */
     this.near = new Set();
+    /** Those that were near, and may have kept their layout. @type {Set<Box>} */
+    this.passed = new Set();
+    this.shedding = 0;
     this.filled = 0;
     this.rowHeight = 20;
     this.columns = 80;
@@ -95,6 +99,7 @@ export class View {
   close() {
     cancelAnimationFrame(this.frame);
     clearTimeout(this.idle);
+    clearTimeout(this.shedding);
     this.observer.disconnect();
     this.sizes.disconnect();
     this.heights.disconnect();
@@ -147,8 +152,9 @@ export class View {
     for (const block of changes.dropped) this.remove(block);
     this.insert(changes.before);
     for (const block of changes.after) this.append(block);
-    this.fillNewest(changes, started);
+    // Rows that are not in the page yet need no second look: most are touched before they are first made.
     for (const row of changes.touched) this.redraw(row);
+    this.fillNewest(changes, started);
     if (keep) this.restore(keep);
     if (this.following) this.toEnd();
     this.tidy();
@@ -159,6 +165,7 @@ export class View {
     this.observer.disconnect();
     this.boxes.clear();
     this.near.clear();
+    this.passed.clear();
     this.lines.replaceChildren();
     this.filled = 0;
     this.measure();
@@ -322,7 +329,7 @@ export class View {
       const box = this.byElement.get(entry.target);
       if (!box) continue;
       if (entry.isIntersecting) this.near.add(box);
-      else this.near.delete(box);
+      else if (this.near.delete(box)) this.passed.add(box);
       missing ||= entry.isIntersecting && !box.filled;
     }
     if (missing) {
@@ -331,7 +338,26 @@ export class View {
       if (keep) this.restore(keep);
       this.tidy();
     }
+    if (this.passed.size) this.shedding ||= window.setTimeout(() => this.shed(), SHED_MS);
     this.onDraw();
+  }
+
+  /**
+   * Take the layout from rows that are far away again. Chromium skips them, but keeps what it had computed, 7 KiB a row
+   * (measured: docs/performance.md); without boxes there is none, and it makes none until they come near.
+   */
+  shed() {
+    this.shedding = 0;
+    const far = [...this.passed].filter((box) => box.filled && !this.near.has(box) && this.boxes.has(box.block));
+    this.passed.clear();
+    if (!far.length) return;
+    for (const box of far) box.height = box.element.offsetHeight || box.height;
+    for (const box of far) {
+      this.reserve(box);
+      box.element.style.display = "none";
+    }
+    void getComputedStyle(far[0].element).display; // A style that nobody asks for is never computed.
+    for (const box of far) box.element.style.display = "";
   }
 
   /** @param {Line} row  Show it as it is now, if it is in the page. */
