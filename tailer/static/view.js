@@ -14,7 +14,7 @@ import { BLOCK } from "./store.js";
 /** Blocks whose rows are in the page. */
 export const MAX_FILLED = Math.ceil(100_000 / BLOCK);
 /** Newest blocks that are always made at once; those before them may wait until there is time. */
-const URGENT = 4;
+const URGENT = 2;
 const FRAME_MS = 8;
 const FLOOD_MS = 300;
 const AT_END_PX = 8;
@@ -223,7 +223,7 @@ export class View {
     }
     const fresh = changes.after;
     // In a flood, most of what comes will have scrolled away before anybody could read it.
-    if (fresh.length > URGENT / 2) this.floodUntil = started + FLOOD_MS;
+    if (fresh.length >= URGENT) this.floodUntil = started + FLOOD_MS;
     for (let i = fresh.length - 1; i >= Math.max(0, fresh.length - URGENT); i--) {
       const box = this.boxes.get(fresh[i]);
       if (box) this.fill(box);
