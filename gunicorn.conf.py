@@ -1,9 +1,10 @@
 """gunicorn's settings, read by `gunicorn wsgi:app` from the directory it starts in; each with its reason."""
 
 import os
+import tempfile
 
 # Garbage collection, file descriptors, and a clean end of all streams: see there.
-from tailer.gunicorn_hooks import post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
+from tailer.gunicorn_hooks import child_exit, post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
 
 # A platform that sets PORT routes to it from outside; without one the logs stay on this machine.
 bind = f"0.0.0.0:{port}" if (port := os.environ.get("PORT")) else "127.0.0.1:8000"
@@ -15,6 +16,10 @@ threads = 32
 
 # One process reads each followed log once, however many follow it: more processes only buy more cores.
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
+
+# With several, each answer of /metrics adds up the figures of all, which they keep here.
+if workers > 1 and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="tailer-metrics-")
 
 # Connections with a request, or between two; those handed over do not count. gunicorn's own 1000 would leave clients
 # waiting that come back all at once.

@@ -7,12 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
 from tailer.errors import CorruptRecord, TailerError
 from tailer.jobs import JobState
+from tailer.metrics import Tally
 from tailer.reader import Cursor, LogReader, Place
 from tailer.records import MAX_CHUNK, Chunk, Record
 from tailer.store import AttemptSummary, LogStore, LogSummary
@@ -85,9 +86,13 @@ class Pause:
 
 @dataclass(slots=True)
 class Share:
-    """``room`` is for how many bytes of its newest output each followed log is kept here."""
+    """What all channels of a hub have in common.
+
+    ``room`` is for how many bytes of its newest output each followed log is kept here; ``tally`` is of what they do.
+    """
 
     room: int
+    tally: Tally = field(default_factory=Tally)
 
 
 def frame(data: bytes, *, chunked: bool) -> bytes:
@@ -98,8 +103,9 @@ def frame(data: bytes, *, chunked: bool) -> bytes:
 class Feed:
     """Followers that are up to date and get the same bytes, encoded once."""
 
-    def __init__(self, encoder: Encoder, heartbeat: float, *, chunked: bool) -> None:
+    def __init__(self, encoder: Encoder, heartbeat: float, tally: Tally, *, chunked: bool) -> None:
         self.encoder = copy.copy(encoder)
+        self.tally = tally
         self.chunked = chunked
         self.heartbeat = heartbeat
         self.spoke = time.monotonic()
@@ -114,6 +120,8 @@ class Feed:
             return []
         framed = frame(data, chunked=self.chunked)
         size, behind = len(framed), []
+        self.tally.batches += 1
+        self.tally.sent += size * len(self.members)
         for follower, send in self.members.items():
             try:
                 sent = send(framed)
@@ -238,7 +246,7 @@ class Channel:
             if feed.chunked == follower.chunked and feed.encoder == pause.encoder:
                 break
         else:
-            feed = Feed(pause.encoder, pause.heartbeat, chunked=follower.chunked)
+            feed = Feed(pause.encoder, pause.heartbeat, self._share.tally, chunked=follower.chunked)
             self.feeds.append(feed)
         feed.members[follower] = follower.send
         follower.feed = feed
@@ -387,6 +395,9 @@ class Channel:
         """Encode what comes next for those who are up to date."""
         self.changed = time.monotonic()
         cursor = Cursor(live.attempt, live.offset)
+        self._share.tally.output += len(chunk.data)
+        if self.feeds:  # Others may only be reading what was there before.
+            self._share.tally.delays.append(max(0, time.time() - chunk.time / 1000))
         for feed in self.feeds:
             feed.spoke = self.changed
             feed.pending.append(feed.encoder.encode(chunk, cursor))

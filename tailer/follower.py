@@ -7,6 +7,7 @@ import socket
 from collections.abc import Generator
 
 from tailer.channel import Feed, Pause, frame
+from tailer.metrics import SENT
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class Follower:
         except Exception:
             self.left = True
             logger.exception("a stream ends early")
+        finally:
+            SENT.inc(sent)
 
     def _flush(self) -> bool:
         """Return whether nothing is left to send."""

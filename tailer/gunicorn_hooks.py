@@ -1,4 +1,4 @@
-"""What gunicorn has to call in each of its workers: import both into a `gunicorn.conf.py`.
+"""What gunicorn has to call for each of its workers: import all into a `gunicorn.conf.py`.
 
 gunicorn reads that before gevent has patched Python's modules, so that nothing of Tailer may be imported here yet.
 """
@@ -6,6 +6,7 @@ gunicorn reads that before gevent has patched Python's modules, so that nothing 
 from __future__ import annotations
 
 import gc
+import os
 import resource
 from typing import Protocol
 
@@ -14,6 +15,7 @@ class Worker(Protocol):
     """A worker of gunicorn; ``alive`` until it is told to stop."""
 
     alive: bool
+    pid: int
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -38,3 +40,12 @@ def worker_exit(server: object, worker: Worker) -> None:
     del server, worker
     for hub in hubs:
         hub.close()
+
+
+def child_exit(server: object, worker: Worker) -> None:
+    """Count the followers of a process that has ended no longer. Called in gunicorn's own process."""
+    del server
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 (see above)
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

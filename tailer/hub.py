@@ -17,6 +17,7 @@ from tailer.channel import Channel, Pause, Share
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, ServerStopping, StoreUnavailable, TailerError
 from tailer.follower import Follower
 from tailer.jobs import Jobs, JobState
+from tailer.metrics import FOLLOWERS, LOGS, REDIS_LOST
 from tailer.poller import GONE, OUT, Poller
 from tailer.records import MAX_CHUNK, End, Record
 from tailer.settings import Settings
@@ -106,15 +107,19 @@ class Hub:
             if channel is None:
                 channel = Channel(job_id, share=self._share, resume=self._let_go, look=self._look_soon)
                 self._channels[job_id] = channel
+                LOGS.inc()
                 self._share_out()
                 self._do(self._subscribe, channel)
             channel.followers += 1
+            FOLLOWERS.inc()
         try:
             yield channel
         finally:
             with self._lock:
                 channel.followers -= 1
+                FOLLOWERS.dec()
                 if channel.followers == 0:
+                    LOGS.dec()
                     del self._channels[job_id]
                     self._share_out()
                     self._do(self._forget, channel)
@@ -210,6 +215,7 @@ class Hub:
             self._serve(told=told, ticks=ticks)
         except StoreUnavailable as error:
             logger.warning("followers wait for Redis: %s", error)
+            REDIS_LOST.inc()
             self._hang_up()
 
     def _beat(self, now: float) -> None:
@@ -218,6 +224,7 @@ class Hub:
         for channel in list(self._channels.values()):
             if channel.feeds:
                 channel.beat(now)
+        self._share.tally.publish()
 
     def _stop(self) -> None:
         for channel in list(self._channels.values()):

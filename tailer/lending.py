@@ -12,6 +12,7 @@ from typing import Any, Self
 from tailer.channel import Pause
 from tailer.follower import Follower
 from tailer.hub import Hub
+from tailer.metrics import SENT
 from tailer.poller import can_watch
 
 LOOK_S = 2.0
@@ -58,6 +59,7 @@ class Body:
         self._begun = True
         for item in self._items:
             if not isinstance(item, Pause):
+                SENT.inc(len(item))
                 return item
             if not self._wait(item):
                 break

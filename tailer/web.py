@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, re
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from tailer import pane
+from tailer import metrics, pane
 from tailer.board import Board
 from tailer.channel import Pause
 from tailer.compression import Packer, negotiate
@@ -222,6 +222,12 @@ def readyz() -> Response:
         hub.store.connection.ping()
         hub.jobs.connection.ping()
     return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/metrics")
+def figures() -> Response:
+    """Tell Prometheus how this process does, or all of this server."""
+    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 def _is_over(state: JobState, summary: LogSummary | None) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from tailer.cli import main
 from tailer.errors import ExitCode, TailerError
+from tailer.metrics import exposition
 from tailer.query import LOG_PARAMETERS
 from tailer.records import OUTCOMES, End
 from tailer.settings import Settings
@@ -56,7 +57,7 @@ def test_every_documented_setting_exists():
         name for row in re.findall(r"^\|([^|]*)\|", table, re.MULTILINE) for name in re.findall("`([A-Z_]+)`", row)
     }
 
-    assert named - {"PORT", "WEB_CONCURRENCY"} == variables()
+    assert named - {"PORT", "WEB_CONCURRENCY", "PROMETHEUS_MULTIPROC_DIR"} == variables()
 
 
 def test_every_route_is_documented():
@@ -65,6 +66,16 @@ def test_every_route_is_documented():
 
     for rule in rules - {"/static/<path:filename>"}:
         assert f"`GET {rule}`" in PROTOCOL
+
+
+def test_every_metric_is_documented():
+    """Each figure for Prometheus has its row, and no other has one."""
+    kinds = re.findall(r"^# TYPE (\w+) ", exposition().decode(), re.MULTILINE)
+    table = OPERATIONS.partition("## Metrics")[2].partition("\n## ")[0]
+
+    assert set(re.findall(r"^\| `(tailer_\w+)`", table, re.MULTILINE)) == {
+        kind for kind in kinds if not kind.endswith("_created")
+    }
 
 
 @pytest.mark.parametrize("parameter", sorted(LOG_PARAMETERS))

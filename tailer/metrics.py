@@ -1,0 +1,59 @@
+"""What Prometheus is told of a web process, or of all processes of one gunicorn.
+
+With ``PROMETHEUS_MULTIPROC_DIR`` set, as ``gunicorn.conf.py`` does for several processes, each writes its figures into
+that directory, and whichever is asked adds them up.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+REGISTRY = CollectorRegistry()
+FOLLOWERS = Gauge("tailer_followers", "Clients that follow a log now.", multiprocess_mode="livesum", registry=REGISTRY)
+LOGS = Gauge("tailer_followed_logs", "Logs that are followed now.", multiprocess_mode="livesum", registry=REGISTRY)
+OUTPUT = Counter("tailer_output_bytes", "Output of followed jobs, as it came from Redis.", registry=REGISTRY)
+SENT = Counter("tailer_sent_bytes", "Bytes sent to followers, as they were encoded.", registry=REGISTRY)
+BATCHES = Counter(
+    "tailer_batches", "Pieces of output that were encoded once for a group of followers.", registry=REGISTRY
+)
+DELAY = Histogram(
+    "tailer_delay_seconds",
+    "From when a worker read output until it was encoded for those who are up to date.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+REDIS_LOST = Counter("tailer_redis_lost", "Times that followers had to wait for Redis.", registry=REGISTRY)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a hub has counted since ``publish``: a Prometheus counter takes as long as half of a line's way."""
+
+    output: int = 0
+    sent: int = 0
+    batches: int = 0
+    delays: list[float] = field(default_factory=list)
+
+    def publish(self) -> None:
+        """Hand it on, and begin anew."""
+        OUTPUT.inc(self.output)
+        SENT.inc(self.sent)
+        BATCHES.inc(self.batches)
+        for delay in self.delays:
+            DELAY.observe(delay)
+        self.output = self.sent = self.batches = 0
+        self.delays.clear()
+
+
+def exposition() -> bytes:
+    """Return all figures in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
