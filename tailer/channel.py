@@ -335,13 +335,11 @@ class Channel:
         live = self._live
         if news and summary and not self._is_live(summary.last):
             self.release()
-            with self._lock:
-                self._ring.clear()
-                self._ring_size = 0
-                # Without a reader, the first follower that is up to date gives one: see `adopt`.
-                fresh = live is None or live.attempt != summary.last.number
-                at = Cursor(summary.last.number)
-                self._live = live = store.reader(self.job_id, at) if fresh and summary.last.bytes <= FRESH else None
+            # Without a reader, the first follower that is up to date gives one: see `adopt`.
+            fresh = live is None or live.attempt != summary.last.number
+            at = Cursor(summary.last.number)
+            live = store.reader(self.job_id, at) if fresh and summary.last.bytes <= FRESH else None
+            self._begin_at(live)
         if news:
             self.changed = time.monotonic()
         up_to_date = live and live.index and summary and live.offset == summary.last.bytes and self._open
@@ -351,6 +349,13 @@ class Channel:
         if news and live is None:
             self._wake()
         return None
+
+    def _begin_at(self, live: LogReader | None) -> None:
+        """Go on from another place: what the ring holds does not lead there."""
+        with self._lock:
+            self._live = live
+            self._ring.clear()
+            self._ring_size = 0
 
     def _is_live(self, attempt: AttemptSummary) -> bool:
         """Return whether the ring is that of this attempt, and the attempt has not begun anew after a loss."""
@@ -363,7 +368,7 @@ class Channel:
         live, last = self._live, self.summary.last if self.summary else None
         if last is None or (live and live.attempt == last.number and live.offset < last.bytes):
             self.release()
-            self._live = None
+            self._begin_at(None)
         self.flush()
         self._wake()
 

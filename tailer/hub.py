@@ -327,15 +327,14 @@ class Hub:
                 behind.append((channel, reader))
         while behind:
             again = []
-            asked = [reader.count for _, reader in behind]
             answers = self.store.fetch([reader for _, reader in behind])
-            for (channel, reader), count, records in zip(behind, asked, answers, strict=True):
+            for (channel, reader), records in zip(behind, answers, strict=True):
                 try:
                     self._extend(channel, records)
                 except Exception as error:  # noqa: BLE001 (one broken log must not hold up the others)
                     channel.fail(error)
                     continue
-                if isinstance(records, list) and len(records) == count:
+                if reader.full:
                     again.append((channel, reader))
                 else:
                     channel.settle()

@@ -65,6 +65,7 @@ class LogReader:
     def __init__(self, store: LogStore, job_id: str, at: Cursor) -> None:
         self._store = store
         self.count = 16  # elements that the next read asks for
+        self.full = False  # whether the last one got all that it had asked for
         self.job_id = job_id
         self.index: int | None = None if at.offset else 0
         self.attempt = at.attempt
@@ -118,6 +119,7 @@ class LogReader:
                 self.index = self._store.find(self.job_id, self.attempt, "offset", self.offset)[0]
             elements = self._store.elements(self.job_id, self.attempt, *self.span())
         records = [self.decode(element) for element in elements]
+        self.full = len(elements) >= self.count
         if elements:
             # What counts is the size unpacked: that is what a reader holds, and a frame may be a hundredth of it.
             size = sum(map(len, elements)) + sum(record.length for record in records if isinstance(record, Chunk))

@@ -23,6 +23,12 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 IN_CI = os.environ.get("CI") == "true"
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start: a shell that runs this in the background has it ignored, children too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
     """End and name what a test leaves running, and fail it: the next test must not meet it."""

@@ -158,6 +158,32 @@ def test_one_of_many_leaves(watchers):
     wait_until(lambda: stay.data == b"live\n")
 
 
+def test_a_ring_that_begins_anew_joins_nothing_to_what_it_held(watchers):
+    """Where the hub goes on from another place, who comes from before it reads Redis, and misses nothing."""
+    log = watchers.started()
+    for _ in range(20):
+        log.write(b"x" * 999 + b"\n")
+    channel = channels.Channel(log.job_id, share=channels.Share(1 << 20), resume=print, look=print)
+    (summary,) = watchers.store.summaries([log.job_id])
+    live = channel.expect(watchers.store, summary)
+    (records,) = watchers.store.fetch([live])
+    channel.extend(records[:11])
+    channel.settle()  # the list holds more than was found: it is another one
+    behind = watchers.store.reader(log.job_id, Cursor())
+    behind.join(records[:11])
+    ahead = watchers.store.reader(log.job_id, Cursor())
+    while ahead.read():
+        pass
+    channel.adopt(ahead, channel.version)
+    log.write(b"y" * 999 + b"\n")
+    (summary,) = watchers.store.summaries([log.job_id])
+    channel.extend(watchers.store.fetch([channel.expect(watchers.store, summary)])[0])
+    read = []
+    while more := channel.read(behind):
+        read += more
+    assert b"".join(record.data for record in read) == (b"x" * 999 + b"\n") * 10 + b"y" * 999 + b"\n"
+
+
 def test_the_ring_is_bounded(watchers, monkeypatch):
     """However much a job prints, the hub keeps the newest of it, up to its limit."""
     monkeypatch.setattr(hubs, "RING", 100_000)

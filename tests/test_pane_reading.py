@@ -258,13 +258,14 @@ def test_groups_fold_and_tell_how_long_they_took(pane, stack):
     pane.open(
         finished(
             stack,
-            "before\n::group::Install\none\ntwo\n::endgroup::\nbetween\n"
+            "before\n::group::Install  \none\ntwo\n::endgroup::\nbetween\n"
             "\x1b[0Ksection_start:1560896352:build[collapsed=true]\r\x1b[0KBuild it\nthree\n"
             "\x1b[0Ksection_end:1560896353:build\r\x1b[0K\nafter\n",
         )
     )
     pane.until("pane.element.querySelectorAll('.group').length === 2")
-    shown = [text.removeprefix("::group::") for text in pane.rows()]
+    shown = [text.removeprefix("::group::").strip() for text in pane.rows()]
+    assert pane.ask("pane.element.querySelector('.group .quiet').textContent") == "::group::"
     assert shown[:6] == ["before", "Install", "one", "two", "between", "Build it"]
     assert "three" not in shown
     pane.pane.get_by_label("Group Install").click()

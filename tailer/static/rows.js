@@ -93,9 +93,11 @@ function groupStart(element, row, store, text) {
   if (!group) return;
   if (text.isConnected || text.parentNode) {
     // The mark itself stays part of the text, for those who copy or search it.
-    const mark = text.data.length - group.title.length;
-    if (mark > 0 && text.data.endsWith(group.title)) text.before(h("span.quiet", {}, text.data.slice(0, mark)));
-    if (mark > 0) text.data = text.data.slice(mark);
+    const mark = text.data.lastIndexOf(group.title);
+    if (mark > 0) {
+      text.before(h("span.quiet", {}, text.data.slice(0, mark)));
+      text.data = text.data.slice(mark);
+    }
   }
   const folded = String(!group.collapsed);
   const took = group.ended ? words.duration((group.ended - group.started) / 1000) : "";
