@@ -38,7 +38,11 @@ class Client:
         self.socket = socket.socket()
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self.socket.connect(swarm.address)
+        try:
+            self.socket.connect(swarm.address)
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setblocking(False)
         lines = [f"GET {path} HTTP/{version}", "Host: localhost", *headers]
         self.socket.send("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
