@@ -1,0 +1,307 @@
+"""A trial: one fault, with all that it hits. See the package's docstring for how a test leads it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import rq
+from rq.job import Job
+
+from tailer.embedded import EmbeddedServer
+from tailer.records import End
+from tailer.store import Cursor, LogStore, connect
+from tests.faults.account import SHAPES, Account
+from tests.faults.followers import Command, Crowd, Follower
+from tests.faults.peaks import Peaks
+from tests.faults.received import Received
+from tests.faults.table import Row
+from tests.faults.web import Web
+from tests.processes import Running, running
+from tests.stack import BIN, ROOT, children, clean, worker_process
+from tests.waiting import wait_until
+
+LIVE = ("text", "sse", "ndjson", "tailer", "tailer on Redis")
+"""Who follows each job: HTTP in its three formats, and `tailer follow` over HTTP and on Redis."""
+START = 20_000
+"""Bytes that each follower has before a fault."""
+TAIL_S = 0.5
+"""For how long a job writes on behind the last thing that happened."""
+LATER_S = 1.0
+"""By how much a job may take longer than without Tailer, on a machine that does other things as well."""
+STATUS = {"finished": "finished", "stopped": "stopped", "lost": "started"}
+"""What RQ says of a job with such an outcome; else it is "failed"."""
+
+
+class Task:
+    """A job on its way in a worker of its own; `account` is what it has written."""
+
+    def __init__(self, job: Job, account: Account, worker: Running) -> None:
+        self.job = job
+        self.account = account
+        self.worker = worker
+
+    @property
+    def horses(self) -> list[int]:
+        """The processes that its worker has started."""
+        return children(self.worker.pid)
+
+    def kill_horse(self, sign: int = signal.SIGKILL) -> None:
+        """Send the job's own process a signal."""
+        for pid in self.horses:
+            os.kill(pid, sign)
+
+    def ended(self, status: str, timeout: float) -> str:
+        """Return RQ's status of the job when it is this one, or as it is after that time."""
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: self.status() == status, timeout)
+        return self.status()
+
+    def status(self) -> str:
+        """RQ's status now."""
+        return str(self.job.get_status(refresh=True).value)
+
+
+class Trial:
+    """One fault: `begin`, whatever the test does, `recover`, `finish`; `made` is called with the row of it."""
+
+    def __init__(
+        self, group: str, fault: str, directory: Path, held: contextlib.ExitStack, made: Callable[[Row], None]
+    ) -> None:
+        self.group = group
+        self.fault = fault
+        self.followers: list[Follower | Command] = []
+        self._held = held
+        self._directory = directory
+        self._made = made
+        self._recovery: float | None = None
+
+    def serve(self, *options: str, env: Mapping[str, str] | None = None) -> Web:
+        """Start another web process on the trial's Redis; `options` are gunicorn's."""
+        places = {"TAILER_REDIS_URL": self.log_url} if self.log_url != self.redis_url else {}
+        return self._held.enter_context(Web(self.redis_url, *options, env={**places, **(env or {})}))
+
+    def begin(
+        self,
+        *,
+        redis: str | None = None,
+        logs: str | None = None,
+        direct: str | None = None,
+        web: str | None = None,
+        web_options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        worker_class: str = "worker.Worker",
+        wrapper: Sequence[str] = (),
+        shape: str = "lines",
+        rate: float = 200,
+        then: str = "",
+        timeout: float = 600,
+        live: Sequence[str] = LIVE,
+    ) -> Self:
+        """Start everything; returns when the job writes, and each follower has got some of it.
+
+        `redis` is RQ's server, by default one of the trial's own; `logs` is where logs are kept, if not there too.
+        `direct` is where the trial itself reads the log from, if that is not the way that the others take. `web` is
+        the address by which followers come, by default that of the web process itself. `env` are settings of worker
+        and web, `wrapper` a command that runs the worker, `timeout` the job's. See `tests.faults.jobs.numbered` for
+        the rest.
+        """
+        if redis is None:
+            self.server = self._held.enter_context(EmbeddedServer())
+            redis = self.server.url
+        self.redis_url, self.log_url, self.env = redis, logs or redis, dict(env or {})
+        self.shape, self.rate, self._then, self._timeout = SHAPES[shape], rate, then, timeout
+        self.connection = self._held.enter_context(connect(redis))
+        self.store = LogStore(self._held.enter_context(connect(direct or self.log_url)))
+        self.web = self.serve(*web_options, env=self.env)
+        self.address = web or self.web.url
+        settings = {**self.env, **({"TAILER_REDIS_URL": self.log_url} if logs else {})}
+        self.task = self._start(shape, worker_class, settings, wrapper)
+        self.plain = self._start(shape, "rq.Worker", {}, wrapper)
+        self.peaks = self._held.enter_context(
+            Peaks({"worker": lambda: [self.task.worker.pid], "web": self.web.workers})
+        )
+        self.crowd = self._held.enter_context(Crowd(self.address))
+        for form in live:
+            self.follow(form)
+        for task in (self.task, self.plain):
+            wait_until(lambda task=task: task.status() == "started" and task.horses, 20, "the job's process")
+        self.task.account.go = self.plain.account.go = 1
+        self.write_on(START)
+        self.reach(START, 20)
+        return self
+
+    @property
+    def workers(self) -> tuple[Task, Task]:
+        """The job under Tailer, and under RQ alone, with their workers."""
+        return self.task, self.plain
+
+    def follow(self, form: str, buffer: int | None = None) -> Follower | Command:
+        """Send another follower; `buffer` is the size of its receive buffer, if it is one of HTTP's own formats."""
+        follower: Follower | Command
+        if form.startswith("tailer"):
+            env = {"REDIS_URL": self.redis_url, "TAILER_REDIS_URL": self.log_url}
+            place = [] if form == "tailer on Redis" else ["--url", self.address]
+            argv = clean([str(BIN / "tailer"), "follow", self.task.job.id, *place], env)
+            follower = Command(self._held.enter_context(running(argv, cwd=ROOT, env=env)), self.shape, form)
+        else:
+            follower = self.crowd.follow(self.task.job.id, form, self.shape, buffer)
+        self.followers.append(follower)
+        return follower
+
+    def written(self) -> int:
+        """The bytes that the job has certainly written so far."""
+        return self.shape.total(self.task.account.done)
+
+    def write_on(self, size: int, timeout: float = 20) -> None:
+        """Return when the job has written so many bytes more."""
+        goal = self.written() + size
+        wait_until(lambda: self.written() >= goal, timeout, f"{size} bytes more of the job's")
+
+    def recover(self, timeout: float = 20, among: Collection[Follower | Command] | None = None) -> float:
+        """Return how many seconds from now it takes until each follower has all that is written up to now.
+
+        To be called when the fault is over. It is the row's time to recover.
+        """
+        began, goal = time.monotonic(), self.written()
+        self.reach(goal, timeout, among)
+        self._recovery = time.monotonic() - began
+        return self._recovery
+
+    def reach(self, goal: int, timeout: float, among: Collection[Follower | Command] | None = None) -> None:
+        """Return when each follower is so far."""
+        waiting = list(self.followers if among is None else among)
+
+        def behind() -> bool:
+            waiting[:] = [one for one in waiting if one.at < goal and not one.done]
+            return bool(waiting)
+
+        try:
+            wait_until(lambda: not behind(), timeout)
+        except AssertionError:
+            places = {follower.form: follower.at for follower in waiting}
+            raise AssertionError(f"not within {timeout} s at {goal}: {places}") from None
+
+    def end_seen(self, since: float, timeout: float) -> None:
+        """Return when each follower has seen the end; the seconds since then are the row's time to recover."""
+        self._all_over(timeout)
+        self._recovery = time.monotonic() - since
+
+    def finish(
+        self,
+        outcome: str = "finished",
+        *,
+        status: str | None = None,
+        causes: Collection[str] = (),
+        most_missing: int = 0,
+        checksum: bool = True,
+        timeout: float = 30,
+    ) -> Row:
+        """Let the job write on for a moment and end, account for every byte, and make the row.
+
+        Its `outcome` must be this one, and so must RQ's `status`, by default the one that belongs to it. `causes` are
+        those that holes may have, and `most_missing` the bytes that may be in them. `checksum` says whether the end
+        record has one.
+        """
+        most = max(task.account.begun for task in self.workers) + int((self.rate or 1000) * TAIL_S)
+        for task in self.workers:
+            task.account.until = most
+        truth, end = self._read(timeout)
+        self._all_over(timeout)
+        lines = self._lines(truth)
+        total = self.shape.total(lines)
+        lost = total - truth.length - truth.missing
+        assert not truth.wrong, truth.wrong
+        assert truth.skipped(lines) == truth.missing, (truth.skipped(lines), truth.holes)
+        assert (end.outcome, end.bytes, end.dropped) == (outcome, total, truth.missing), end
+        assert truth.causes <= set(causes), truth.holes
+        assert truth.missing <= most_missing, truth.holes
+        assert (end.sha256 is not None) is checksum, end
+        verified = sum(self._verify(follower, truth, end) for follower in self.followers)
+        received = [follower.received for follower in self.followers]
+        status = status or STATUS.get(outcome, "failed")
+        result, plain_result = (task.ended(status, timeout) for task in self.workers)
+        self.peaks.look()
+        row = Row(
+            group=self.group,
+            fault=self.fault,
+            written=total,
+            received=truth.length,
+            holes=truth.holes,
+            lost=abs(lost) + truth.lost + sum(one.lost for one in received),
+            doubled=truth.doubled + sum(one.doubled for one in received),
+            followers=len(self.followers),
+            verified=verified,
+            result=result,
+            plain_result=plain_result,
+            duration=self.task.account.duration,
+            plain_duration=self.plain.account.duration,
+            recovery=self._recovery,
+            worker_peak=self.peaks.bytes["worker"],
+            web_peak=self.peaks.bytes["web"],
+        )
+        assert row.lost == row.doubled == 0, row
+        assert row.result == row.plain_result == status, row
+        if row.duration and row.plain_duration:
+            assert row.duration < row.plain_duration + LATER_S, row
+        self._made(row)
+        return row
+
+    def _start(self, shape: str, worker_class: str, env: Mapping[str, str], wrapper: Sequence[str]) -> Task:
+        name = worker_class.replace(".", "-")
+        path = self._directory / name
+        account = Account.made(path)
+        queue = rq.Queue(f"trial-{name}", connection=self.connection)
+        job = queue.enqueue(
+            "tests.faults.jobs.numbered", str(path), shape, self.rate, self._then, job_timeout=self._timeout
+        )
+        worker = worker_process(self.redis_url, queue.name, worker_class=worker_class, env=env, wrapper=wrapper)
+        return Task(job, account, self._held.enter_context(worker))
+
+    def _read(self, timeout: float) -> tuple[Received, End]:
+        """The log as the store has it, when it has ended."""
+
+        def ended() -> End | None:
+            summary = self.store.summary(self.task.job.id)
+            return summary.last.end if summary else None
+
+        wait_until(ended, timeout, "the end record")
+        truth = Received(self.shape)
+        reader = self.store.reader(self.task.job.id, Cursor())
+        while records := reader.read():
+            truth.records(records)
+        assert truth.end
+        return truth, truth.end
+
+    def _lines(self, truth: Received) -> int:
+        """How many lines the job has written: of one in whose midst it died, only the log can tell."""
+        account = self.task.account
+        begun = self.shape.total(account.begun)
+        return account.begun if truth.length + truth.missing >= begun else account.done
+
+    def _all_over(self, timeout: float) -> None:
+        try:
+            wait_until(lambda: all(follower.done for follower in self.followers), timeout)
+        except AssertionError:
+            places = {one.form: (one.at, one.broken) for one in self.followers if not one.done}
+            raise AssertionError(f"not over within {timeout} s: {places}") from None
+
+    def _verify(self, follower: Follower | Command, truth: Received, end: End) -> bool:
+        """Whether it has compared its bytes with the checksum; AssertionError if anything differs from the log."""
+        who, got = follower.form, follower.received
+        assert follower.over, (who, follower.refused)
+        assert not got.wrong, (who, got.wrong)
+        assert (got.length, got.sha256) == (truth.length, truth.sha256), (who, got.length, truth.length)
+        assert got.holes == truth.holes, (who, got.holes, truth.holes)
+        assert got.end in {None, end}, (who, got.end, end)
+        if isinstance(follower, Command):
+            assert follower.agrees_with(end), (who, follower.process.wait(), end)
+        if end.sha256 is None or truth.missing:
+            return False
+        assert got.sha256 == end.sha256, who
+        return True
