@@ -52,10 +52,10 @@ class Client:
         """The body so far."""
         return bytes(self.data)
 
-    def take(self) -> None:
-        """Read what there is."""
+    def take(self, most: int | None = None) -> None:
+        """Read what there is, or so many bytes of it."""
         try:
-            piece = self.socket.recv(BITE if self.slow else 1 << 20)
+            piece = self.socket.recv(most or (BITE if self.slow else 1 << 20))
         except BlockingIOError:
             return
         except OSError:

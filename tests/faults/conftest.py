@@ -21,8 +21,9 @@ def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
     group = request.module.__name__.rpartition(".")[2].removeprefix("test_").removesuffix("_faults")
     fault = request.function.__doc__.partition("\n")[0].removesuffix(".")
     made = request.node.user_properties  # which pytest brings to where the table is written
+    whole = request.config.getoption("publish", default=False)
     with contextlib.ExitStack() as held:
-        yield Trial(group, fault, tmp_path, held, lambda row: made.append(("fault", row.as_dict())))
+        yield Trial(group, fault, tmp_path, held, lambda row: made.append(("fault", row.as_dict())), whole=whole)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,13 +1,16 @@
-"""The job of the fault suite. To an RQ queue it is `tests.faults.jobs.numbered`."""
+"""The job of the fault suite, which may end in many ways. To an RQ queue it is `tests.faults.jobs.numbered`."""
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tailer.records import STDOUT
-from tests import jobs
 from tests.faults.account import SHAPES, Account
 
 PATIENCE_S = 240
@@ -17,7 +20,7 @@ PATIENCE_S = 240
 def numbered(path: str, shape: str, rate: float, then: str = "") -> int:
     """Write `rate` lines a second, or as fast as it can if that is 0, from `go` up to `until` of its account.
 
-    At the end it returns how many these were, or calls that function of `tests.jobs`.
+    Then it returns how many these were, or ends in one of the `WAYS`.
     """
     account, lines = Account.at(Path(path)), SHAPES[shape]
     deadline = time.monotonic() + PATIENCE_S
@@ -28,6 +31,8 @@ def numbered(path: str, shape: str, rate: float, then: str = "") -> int:
     while number < account.until and now < deadline:
         if rate and (early := account.began + number / rate - now) > 0:
             time.sleep(early)
+            if number >= account.until:
+                break
         stream, line = lines.line(number)
         account.begun = number + 1
         before = time.monotonic()
@@ -37,6 +42,27 @@ def numbered(path: str, shape: str, rate: float, then: str = "") -> int:
         account.longest = max(account.longest, now - before)
     account.ended = now
     if then:
-        name, _, argument = then.partition(" ")
-        getattr(jobs, name)(*map(int, argument.split()))
+        WAYS[then]()
     return number
+
+
+def fill_memory() -> None:
+    """Use memory without end; only for a process that is limited."""
+    eaten = []
+    while True:
+        eaten.append(b"x" * (8 << 20))
+
+
+def limit_and_fill_memory() -> None:
+    """Take 64 MiB more than the process has, and not get all of it."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+    fill_memory()
+
+
+WAYS: dict[str, Callable[[], object]] = {
+    "segmentation fault": lambda: ctypes.string_at(0),
+    "exit": lambda: os._exit(3),
+    "out of memory": fill_memory,
+    "memory error": limit_and_fill_memory,
+}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from tailer.records import Chunk, End, Hole, Record
 from tests.faults.account import HEAD, STREAMS, Shape
 
+TRACEBACK = b"Traceback (most recent call last):\n"
 _NUMBER = re.compile(rb"[oe] (\d{10}) [0-9a-f]{8} ")
 
 
@@ -73,6 +74,11 @@ class Received:
         """What was not what the job wrote, if anything."""
         return [words for stream in self.streams.values() for words in stream.wrong]
 
+    @property
+    def afterwards(self) -> int:
+        """Bytes that came behind the job's lines: how it failed."""
+        return sum(stream.afterwards for stream in self.streams.values())
+
     def skipped(self, lines: int) -> int:
         """The bytes that are missing of both streams together, of a job that wrote so many lines."""
         return sum(stream.finish(lines) for stream in self.streams.values())
@@ -88,7 +94,10 @@ class Received:
 
 
 class _Stream:
-    """One stream of a log: compares it with what the job wrote, and finds its place again behind each hole."""
+    """One stream of a log: compares it with what the job wrote, and finds its place again behind each hole.
+
+    Behind the job's lines there may be the traceback of how it failed, of `afterwards` bytes.
+    """
 
     def __init__(self, shape: Shape, name: str) -> None:
         self._shape = shape
@@ -97,10 +106,17 @@ class _Stream:
         self._torn = False
         self._held = b""
         self._skipped = 0
+        self.afterwards = 0
         self.wrong: list[str] = []
 
     def feed(self, data: bytes) -> None:
         """Bytes of the stream, behind the last ones or the last hole."""
+        traceback = 0 if self.afterwards else data.find(TRACEBACK)
+        if traceback >= 0:
+            self.afterwards += len(data) - traceback
+            data = data[:traceback]
+        if not data:
+            return
         if self._torn:
             data = self._held + data
             line = data.find(b"\n") + 1

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import rq
 from rq.job import Job
@@ -28,14 +28,21 @@ from tests.waiting import wait_until
 
 LIVE = ("text", "sse", "ndjson", "tailer", "tailer on Redis")
 """Who follows each job: HTTP in its three formats, and `tailer follow` over HTTP and on Redis."""
-START = 20_000
-"""Bytes that each follower has before a fault."""
+BEGIN_S = 0.2
+"""For how long a job has written before a fault."""
+FLOOD = 1000
+"""Lines a second that a job without a rate writes at the least."""
 TAIL_S = 0.5
 """For how long a job writes on behind the last thing that happened."""
 LATER_S = 1.0
 """By how much a job may take longer than without Tailer, on a machine that does other things as well."""
 STATUS = {"finished": "finished", "stopped": "stopped", "lost": "started"}
 """What RQ says of a job with such an outcome; else it is "failed"."""
+
+
+UNSENT = "not sent yet; the outcome is `lost`"
+
+T = TypeVar("T")
 
 
 class Task:
@@ -71,69 +78,103 @@ class Trial:
     """One fault: `begin`, whatever the test does, `recover`, `finish`; `made` is called with the row of it."""
 
     def __init__(
-        self, group: str, fault: str, directory: Path, held: contextlib.ExitStack, made: Callable[[Row], None]
+        self,
+        group: str,
+        fault: str,
+        directory: Path,
+        held: contextlib.ExitStack,
+        made: Callable[[Row], None],
+        *,
+        whole: bool,
     ) -> None:
         self.group = group
         self.fault = fault
+        self.whole = whole
         self.followers: list[Follower | Command] = []
         self._held = held
         self._directory = directory
         self._made = made
+        self.web: Web | None = None
         self._recovery: float | None = None
 
-    def serve(self, *options: str, env: Mapping[str, str] | None = None) -> Web:
-        """Start another web process on the trial's Redis; `options` are gunicorn's."""
-        places = {"TAILER_REDIS_URL": self.log_url} if self.log_url != self.redis_url else {}
-        return self._held.enter_context(Web(self.redis_url, *options, env={**places, **(env or {})}))
+    def seconds(self, whole: float, *, short: float) -> float:
+        """How long a fault takes: one of these, for the whole suite or the shorter one."""
+        return whole if self.whole else short
 
-    def begin(
+    def hold(self, context: contextlib.AbstractContextManager[T]) -> T:
+        """Enter a context that is left behind the trial, when all that was started since then is gone."""
+        return self._held.enter_context(context)
+
+    def serve(self, *options: str) -> Web:
+        """Start another web process on the trial's Redis; `options` are gunicorn's."""
+        return self.hold(Web(self.redis_url, *options, env=self._settings))
+
+    def found(
         self,
         *,
         redis: str | None = None,
         logs: str | None = None,
         direct: str | None = None,
-        web: str | None = None,
         web_options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
-        worker_class: str = "worker.Worker",
-        wrapper: Sequence[str] = (),
+    ) -> Self:
+        """Start the servers; `begin` does it, for tests that need nothing of them before.
+
+        `redis` is the URL of RQ's server, by default of one of the trial's own, which is `server`. `logs` is that of
+        the logs' server, if it is another one; `direct` is by which way the trial itself reads the log, if that is
+        not the way of the others. `web_options` are gunicorn's, `env` settings of the web process and the worker.
+        """
+        if redis is None:
+            self.server = self.hold(EmbeddedServer())
+            redis = self.server.url
+        self.redis_url, self.log_url = redis, logs or redis
+        self._settings = {**({"TAILER_REDIS_URL": logs} if logs else {}), **(env or {})}
+        self.connection = self.hold(connect(redis))
+        self.store = LogStore(self.hold(connect(direct or self.log_url)))
+        self.web = self.serve(*web_options)
+        return self
+
+    def begin(
+        self,
+        *,
         shape: str = "lines",
         rate: float = 200,
         then: str = "",
         timeout: float = 600,
+        worker_class: str = "worker.Worker",
+        plain_class: str = "rq.Worker",
+        wrapper: Sequence[str] = (),
+        web: str | None = None,
         live: Sequence[str] = LIVE,
+        **servers: Any,
     ) -> Self:
-        """Start everything; returns when the job writes, and each follower has got some of it.
+        """Start everything; returns when the job has written for a moment, and each follower has that.
 
-        `redis` is RQ's server, by default one of the trial's own; `logs` is where logs are kept, if not there too.
-        `direct` is where the trial itself reads the log from, if that is not the way that the others take. `web` is
-        the address by which followers come, by default that of the web process itself. `env` are settings of worker
-        and web, `wrapper` a command that runs the worker, `timeout` the job's. See `tests.faults.jobs.numbered` for
-        the rest.
+        The job, of `tests.faults.jobs.numbered`, has so many seconds of `timeout`. It runs in a worker of
+        `worker_class`, and the same job in one of RQ's own; both run by `wrapper`, a command. `web` is the address by
+        which followers come, by default that of the web process itself; `live` is who they are. See `found` for the
+        `servers`.
         """
-        if redis is None:
-            self.server = self._held.enter_context(EmbeddedServer())
-            redis = self.server.url
-        self.redis_url, self.log_url, self.env = redis, logs or redis, dict(env or {})
-        self.shape, self.rate, self._then, self._timeout = SHAPES[shape], rate, then, timeout
-        self.connection = self._held.enter_context(connect(redis))
-        self.store = LogStore(self._held.enter_context(connect(direct or self.log_url)))
-        self.web = self.serve(*web_options, env=self.env)
+        if servers or not self.web:
+            self.found(**servers)
+        assert self.web
         self.address = web or self.web.url
-        settings = {**self.env, **({"TAILER_REDIS_URL": self.log_url} if logs else {})}
-        self.task = self._start(shape, worker_class, settings, wrapper)
-        self.plain = self._start(shape, "rq.Worker", {}, wrapper)
-        self.peaks = self._held.enter_context(
-            Peaks({"worker": lambda: [self.task.worker.pid], "web": self.web.workers})
-        )
-        self.crowd = self._held.enter_context(Crowd(self.address))
+        self.shape, self.rate, self._then = SHAPES[shape], rate, then
+        arguments = (shape, rate, then)
+        self.task = self._start(worker_class, arguments, timeout, wrapper, self._settings)
+        self.plain = self._start(plain_class, arguments, timeout, wrapper, {})
+        kinds = {"worker": lambda: [self.task.worker.pid], "web": self.web.workers}
+        self.peaks = self.hold(Peaks(kinds))
+        self.crowd = self.hold(Crowd(self.address))
         for form in live:
             self.follow(form)
-        for task in (self.task, self.plain):
+        for task in self.workers:
             wait_until(lambda task=task: task.status() == "started" and task.horses, 20, "the job's process")
-        self.task.account.go = self.plain.account.go = 1
-        self.write_on(START)
-        self.reach(START, 20)
+        for task in self.workers:
+            task.account.go = 1
+        begin = self.shape.total(int((self.rate or FLOOD) * BEGIN_S) + 1)
+        self.write_on(begin)
+        self.reach(begin, 20)
         return self
 
     @property
@@ -148,7 +189,7 @@ class Trial:
             env = {"REDIS_URL": self.redis_url, "TAILER_REDIS_URL": self.log_url}
             place = [] if form == "tailer on Redis" else ["--url", self.address]
             argv = clean([str(BIN / "tailer"), "follow", self.task.job.id, *place], env)
-            follower = Command(self._held.enter_context(running(argv, cwd=ROOT, env=env)), self.shape, form)
+            follower = Command(self.hold(running(argv, cwd=ROOT, env=env)), self.shape, form)
         else:
             follower = self.crowd.follow(self.task.job.id, form, self.shape, buffer)
         self.followers.append(follower)
@@ -168,8 +209,12 @@ class Trial:
 
         To be called when the fault is over. It is the row's time to recover.
         """
-        began, goal = time.monotonic(), self.written()
-        self.reach(goal, timeout, among)
+        began = time.monotonic()
+        self.reach(self.written(), timeout, among)
+        return self.recovered(began)
+
+    def recovered(self, began: float) -> float:
+        """Say that the fault is overcome, which began at that moment of the monotonic clock; returns the seconds."""
         self._recovery = time.monotonic() - began
         return self._recovery
 
@@ -187,10 +232,20 @@ class Trial:
             places = {follower.form: follower.at for follower in waiting}
             raise AssertionError(f"not within {timeout} s at {goal}: {places}") from None
 
-    def end_seen(self, since: float, timeout: float) -> None:
-        """Return when each follower has seen the end; the seconds since then are the row's time to recover."""
+    def let_end(self) -> None:
+        """Have both jobs write on for a moment, up to the same line, and end."""
+        most = max(task.account.begun for task in self.workers) + int((self.rate or FLOOD) * TAIL_S)
+        for task in self.workers:
+            task.account.until = min(task.account.until, most)
+
+    def end_seen(self, timeout: float = 20) -> float:
+        """Return how many seconds from now, or from the last line, it takes until each follower has seen the end.
+
+        To be called when the job has died, or was told to. It is the row's time to recover.
+        """
+        now = time.monotonic()
         self._all_over(timeout)
-        self._recovery = time.monotonic() - since
+        return self.recovered(max(now, self.task.account.ended))
 
     def finish(
         self,
@@ -200,25 +255,26 @@ class Trial:
         causes: Collection[str] = (),
         most_missing: int = 0,
         checksum: bool = True,
+        most_unsent: int = 0,
         timeout: float = 30,
     ) -> Row:
         """Let the job write on for a moment and end, account for every byte, and make the row.
 
         Its `outcome` must be this one, and so must RQ's `status`, by default the one that belongs to it. `causes` are
         those that holes may have, and `most_missing` the bytes that may be in them. `checksum` says whether the end
-        record has one.
+        record has one. `most_unsent` are bytes that nobody could record any more, where the outcome is "lost".
         """
-        most = max(task.account.begun for task in self.workers) + int((self.rate or 1000) * TAIL_S)
-        for task in self.workers:
-            task.account.until = most
+        self.let_end()
         truth, end = self._read(timeout)
         self._all_over(timeout)
         lines = self._lines(truth)
-        total = self.shape.total(lines)
-        lost = total - truth.length - truth.missing
+        total = self.shape.total(lines) + truth.afterwards
+        unsent = total - truth.at if most_unsent else 0
+        lost = total - truth.at - unsent
         assert not truth.wrong, truth.wrong
-        assert truth.skipped(lines) == truth.missing, (truth.skipped(lines), truth.holes)
-        assert (end.outcome, end.bytes, end.dropped) == (outcome, total, truth.missing), end
+        assert truth.skipped(lines) == truth.missing + unsent, (truth.skipped(lines), truth.holes)
+        assert (end.outcome, end.bytes, end.dropped) == (outcome, total - unsent, truth.missing), end
+        assert unsent <= most_unsent
         assert truth.causes <= set(causes), truth.holes
         assert truth.missing <= most_missing, truth.holes
         assert (end.sha256 is not None) is checksum, end
@@ -232,7 +288,7 @@ class Trial:
             fault=self.fault,
             written=total,
             received=truth.length,
-            holes=truth.holes,
+            holes=[*truth.holes, *([(unsent, UNSENT)] if unsent else [])],
             lost=abs(lost) + truth.lost + sum(one.lost for one in received),
             doubled=truth.doubled + sum(one.doubled for one in received),
             followers=len(self.followers),
@@ -247,21 +303,25 @@ class Trial:
         )
         assert row.lost == row.doubled == 0, row
         assert row.result == row.plain_result == status, row
-        if row.duration and row.plain_duration:
+        if row.duration and row.plain_duration and not self._then:
             assert row.duration < row.plain_duration + LATER_S, row
         self._made(row)
         return row
 
-    def _start(self, shape: str, worker_class: str, env: Mapping[str, str], wrapper: Sequence[str]) -> Task:
-        name = worker_class.replace(".", "-")
-        path = self._directory / name
+    def _start(
+        self,
+        worker_class: str,
+        arguments: tuple[str, float, str],
+        timeout: float,
+        wrapper: Sequence[str],
+        env: Mapping[str, str],
+    ) -> Task:
+        path = self._directory / worker_class
         account = Account.made(path)
-        queue = rq.Queue(f"trial-{name}", connection=self.connection)
-        job = queue.enqueue(
-            "tests.faults.jobs.numbered", str(path), shape, self.rate, self._then, job_timeout=self._timeout
-        )
+        queue = rq.Queue(f"trial-{worker_class}", connection=self.connection)
+        job = queue.enqueue("tests.faults.jobs.numbered", str(path), *arguments, job_timeout=timeout)
         worker = worker_process(self.redis_url, queue.name, worker_class=worker_class, env=env, wrapper=wrapper)
-        return Task(job, account, self._held.enter_context(worker))
+        return Task(job, account, self.hold(worker))
 
     def _read(self, timeout: float) -> tuple[Received, End]:
         """The log as the store has it, when it has ended."""
@@ -281,7 +341,7 @@ class Trial:
     def _lines(self, truth: Received) -> int:
         """How many lines the job has written: of one in whose midst it died, only the log can tell."""
         account = self.task.account
-        begun = self.shape.total(account.begun)
+        begun = self.shape.total(account.begun) + truth.afterwards
         return account.begun if truth.length + truth.missing >= begun else account.done
 
     def _all_over(self, timeout: float) -> None:
