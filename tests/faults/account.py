@@ -78,7 +78,7 @@ class Account(ctypes.Structure):
     """How many lines a job has begun to write and has written. It is a mapped file, which outlives any death.
 
     The test sets `go` and `until`: the job writes from then on, and up to that many lines. Times are those of the
-    monotonic clock, in seconds; `longest` is how long one write took at most.
+    monotonic clock, in seconds: `last` is that of the last line so far, `longest` how long one write took at most.
     """
 
     _fields_ = (
@@ -87,6 +87,7 @@ class Account(ctypes.Structure):
         ("begun", ctypes.c_int64),
         ("done", ctypes.c_int64),
         ("began", ctypes.c_double),
+        ("last", ctypes.c_double),
         ("ended", ctypes.c_double),
         ("longest", ctypes.c_double),
     )

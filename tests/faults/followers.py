@@ -6,6 +6,7 @@ Those of HTTP share one thread (`Crowd`), so that there may be hundreds of them;
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import threading
@@ -156,11 +157,17 @@ class Text(Follower):
     def parse(self, data: bytes) -> bytes:
         """Take whole lines. One of the job's that a hole has cut short got its newline from Tailer."""
         *lines, rest = data.split(b"\n")
-        for line in lines:
+        for line, following in itertools.pairwise([*lines, None]):
             if match := MISSING.fullmatch(line):
                 self.received.hole(int(match[1]), match[2].decode())
-            elif not line.startswith(b"[tailer] "):
-                self.received.data(line + b"\n" if line.endswith((b";", b"\xff")) else line)
+            elif line.startswith(b"[tailer] "):
+                pass  # how it ended
+            elif line.endswith((b";", b"\xff")):
+                self.received.data(line + b"\n")
+            elif following is None:
+                return line + b"\n" + rest  # it depends on what follows
+            else:
+                self.received.data(line if MISSING.fullmatch(following) else line + b"\n")
         return rest
 
 

@@ -15,6 +15,8 @@ from tests.faults.account import SHAPES, Account
 
 PATIENCE_S = 240
 """How long a job goes on without being told how far, so that one which was forgotten ends by itself."""
+LOOK_S = 0.1
+"""How often a job that is early looks whether it is to end."""
 
 
 def numbered(path: str, shape: str, rate: float, then: str = "") -> int:
@@ -30,14 +32,14 @@ def numbered(path: str, shape: str, rate: float, then: str = "") -> int:
     number = 0
     while number < account.until and now < deadline:
         if rate and (early := account.began + number / rate - now) > 0:
-            time.sleep(early)
-            if number >= account.until:
-                break
+            time.sleep(min(early, LOOK_S))
+            now = time.monotonic()
+            continue
         stream, line = lines.line(number)
         account.begun = number + 1
         before = time.monotonic()
         os.write(1 if stream == STDOUT else 2, line)
-        now = time.monotonic()
+        account.last = now = time.monotonic()
         account.done = number = number + 1
         account.longest = max(account.longest, now - before)
     account.ended = now

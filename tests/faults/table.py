@@ -19,7 +19,8 @@ HEAD = (
     "in holes",
     "lost or doubled",
     "followers, verified",
-    "result, without Tailer",
+    "outcome",
+    "RQ's status, without Tailer",
     "seconds, without Tailer",
     "back after",
     "worker, web MiB",
@@ -31,12 +32,15 @@ _MIB = 1 << 20
 class Row:
     """What one fault came to. Sizes are bytes, times seconds; `plain_…` is the job without capture and followers.
 
+    `place` is that of its test in the module of its group. `outcome` is the end record's, `result` RQ's status.
+
     `verified` of the `followers` have compared what they got with the end record's checksum: all, or none where the
     checksum is unknown because nobody saw all bytes. `recovery` is None for a fault that no one recovers from.
     """
 
     group: str
     fault: str
+    place: int
     written: int
     received: int
     holes: list[tuple[int, str]] = field(default_factory=list)
@@ -44,6 +48,7 @@ class Row:
     doubled: int
     followers: int
     verified: int
+    outcome: str
     result: str
     plain_result: str
     duration: float | None
@@ -73,6 +78,7 @@ class Row:
             f"{missing:,}: {'; '.join(causes)}" if self.holes else "0",
             str(self.lost + self.doubled),
             f"{self.followers}, {self.verified}",
+            self.outcome,
             f"{self.result}, {self.plain_result}",
             f"{_seconds(self.duration)}, {_seconds(self.plain_duration)}",
             "-" if self.recovery is None else f"{self.recovery:.1f} s",
@@ -89,13 +95,13 @@ def publish(rows: Sequence[Row]) -> None:
     with EmbeddedServer() as server:
         report.write("faults equipment", f"{report.equipment(server)}.\n", PAGE)
     for group in GROUPS:
-        own = sorted((row for row in rows if row.group == group), key=lambda row: row.fault)
+        own = sorted((row for row in rows if row.group == group), key=lambda row: row.place)
         if own:
             report.write(f"faults {group}", report.table(HEAD, [row.cells for row in own]), PAGE)
 
 
 def published(group: str) -> list[str]:
-    """The faults of a group that the page has."""
+    """The faults of a group that the page has, in their order."""
     section = PAGE.read_text().partition(f"<!-- bench:faults {group} -->")[2].partition("<!-- /bench")[0]
     rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")]
-    return [row for row in rows if row not in {"---", HEAD[0]}]
+    return rows[2:]

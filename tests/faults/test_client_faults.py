@@ -153,5 +153,6 @@ def test_crowd(trial):
         trial.follow(("text", "sse", "ndjson")[number % 3])
     trial.reach(trial.written(), 60)
     trial.recovered(began)
+    trial.write_on(2000)
     trial.finish(timeout=60)
     assert not any(follower.broken for follower in trial.crowd.followers)

@@ -141,7 +141,7 @@ def test_all_terminated(trial):
     """All processes of the worker get SIGTERM at once, as when a container stops."""
     trial.begin()
     for task in trial.workers:
-        os.killpg(task.worker.pid, signal.SIGTERM)
+        task.signal_all(signal.SIGTERM)
     trial.end_seen()
     trial.finish("killed")
 
@@ -151,7 +151,7 @@ def test_dyno_stopped(trial):
     """All processes of a HerokuWorker get SIGTERM at once; the job finishes in the six seconds that it is given."""
     trial.begin(worker_class="worker.HerokuWorker", plain_class="rq.worker.HerokuWorker")
     for task in trial.workers:
-        os.killpg(task.worker.pid, signal.SIGTERM)
+        task.signal_all(signal.SIGTERM)
     trial.recover()
     trial.finish()
 
@@ -161,7 +161,7 @@ def test_dyno_stopped_too_soon(trial):
     """The same, and the job does not finish in that time."""
     trial.begin(worker_class="worker.HerokuWorker", plain_class="rq.worker.HerokuWorker")
     for task in trial.workers:
-        os.killpg(task.worker.pid, signal.SIGTERM)
+        task.signal_all(signal.SIGTERM)
     trial.end_seen()
     trial.finish("failed")
 

@@ -63,6 +63,11 @@ class Task:
         for pid in self.horses:
             os.kill(pid, sign)
 
+    def signal_all(self, sign: int) -> None:
+        """Send its worker and the job's own process a signal, in this order."""
+        for pid in (self.worker.pid, *self.horses):
+            os.kill(pid, sign)
+
     def ended(self, status: str, timeout: float) -> str:
         """Return RQ's status of the job when it is this one, or as it is after that time."""
         with contextlib.suppress(AssertionError):
@@ -81,6 +86,7 @@ class Trial:
         self,
         group: str,
         fault: str,
+        place: int,
         directory: Path,
         held: contextlib.ExitStack,
         made: Callable[[Row], None],
@@ -89,6 +95,7 @@ class Trial:
     ) -> None:
         self.group = group
         self.fault = fault
+        self.place = place
         self.whole = whole
         self.followers: list[Follower | Command] = []
         self._held = held
@@ -245,7 +252,7 @@ class Trial:
         """
         now = time.monotonic()
         self._all_over(timeout)
-        return self.recovered(max(now, self.task.account.ended))
+        return self.recovered(max(now, self.task.account.last))
 
     def finish(
         self,
@@ -286,6 +293,7 @@ class Trial:
         row = Row(
             group=self.group,
             fault=self.fault,
+            place=self.place,
             written=total,
             received=truth.length,
             holes=[*truth.holes, *([(unsent, UNSENT)] if unsent else [])],
@@ -293,6 +301,7 @@ class Trial:
             doubled=truth.doubled + sum(one.doubled for one in received),
             followers=len(self.followers),
             verified=verified,
+            outcome=outcome,
             result=result,
             plain_result=plain_result,
             duration=self.task.account.duration,
