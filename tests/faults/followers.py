@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from base64 import b64decode
+from collections.abc import Sequence
 from typing import Any, Self
 
 from tailer.records import End, end_from_json
@@ -38,14 +39,15 @@ class Follower:
 
     form = ""
 
-    def __init__(self, swarm: Swarm, job_id: str, shape: Shape, buffer: int | None = None) -> None:
+    def __init__(self, swarms: Sequence[Swarm], job_id: str, shape: Shape, buffer: int | None = None) -> None:
         self.received = Received(shape)
         self.over = False
         self.broken = 0
         self.refused: str | None = None
         self.stream: Client | None = None
         self.paused = False
-        self._swarm = swarm
+        self._swarms = itertools.cycle(swarms)
+        self._swarm = next(self._swarms)
         self._job_id = job_id
         self._buffer = buffer
         self._rest = b""
@@ -136,6 +138,7 @@ class Follower:
         self._next_try = time.monotonic() + COMES_BACK_S
         parameters, headers = self.request()
         self._rest = b""
+        self._swarm = next(self._swarms)
         with contextlib.suppress(OSError):
             self.stream = self._swarm.open(f"/jobs/{self._job_id}/log?{parameters}", *headers, buffer=self._buffer)
 
@@ -209,32 +212,40 @@ FORMS: dict[str, type[Follower]] = {"text": Text, "sse": Events, "ndjson": Ndjso
 
 
 class Crowd:
-    """Followers over HTTP, and the thread that leads them, for as long as the block lasts."""
+    """Followers over HTTP, and the thread that leads them, for as long as the block lasts.
 
-    def __init__(self, url: str) -> None:
-        self.swarm = Swarm(url)
+    With several URLs each follower comes to one after the other. `step` is how often they are led, in seconds.
+    """
+
+    def __init__(self, *urls: str, step: float = STEP_S) -> None:
+        self._swarms = [Swarm(url) for url in urls]
+        self._step = step
         self.followers: list[Follower] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self.swarm.__enter__()
+        for swarm in self._swarms:
+            swarm.__enter__()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(10)
-        self.swarm.__exit__()
+        for swarm in self._swarms:
+            swarm.__exit__()
 
     def follow(self, job_id: str, form: str, shape: Shape, buffer: int | None = None) -> Follower:
         """Send another follower."""
-        follower = FORMS[form](self.swarm, job_id, shape, buffer)
+        # Those who come one after the other begin at different URLs.
+        self._swarms.append(self._swarms.pop(0))
+        follower = FORMS[form](self._swarms, job_id, shape, buffer)
         self.followers.append(follower)
         return follower
 
     def _run(self) -> None:
-        while not self._over.wait(STEP_S):
+        while not self._over.wait(self._step):
             for follower in list(self.followers):
                 try:
                     follower.step()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from tailer.records import Chunk, End, Hole, Record
-from tests.faults.account import HEAD, STREAMS, Shape
+from tests.faults.account import HEAD, STREAMS, Account, Shape
 
 TRACEBACK = b"Traceback (most recent call last):\n"
 _NUMBER = re.compile(rb"[oe] (\d{10}) [0-9a-f]{8} ")
@@ -78,6 +78,24 @@ class Received:
     def afterwards(self) -> int:
         """Bytes that came behind the job's lines: how it failed."""
         return sum(stream.afterwards for stream in self.streams.values())
+
+    def check(self, account: Account, shape: Shape, *, unsent: int = 0) -> int:
+        """Return the bytes that the job has written; this being the log of an account's job as the store has it.
+
+        Raises AssertionError if the job wrote anything else, or so much more than is in the log and in its holes, of
+        which `unsent` bytes may be missing at the end.
+        """
+        lines = account.begun  # of a job that died in the midst of a line only the log can tell
+        if self.at - self.afterwards < shape.total(lines) and not unsent:
+            lines = account.done
+        written = shape.total(lines) + self.afterwards
+        assert not self.wrong, self.wrong
+        assert not self.lost, self.lost
+        assert not self.doubled, self.doubled
+        assert 0 <= written - self.at <= unsent, (written, self.at, self.holes)
+        missing = self.skipped(lines)
+        assert missing == self.missing + written - self.at, (missing, self.holes)
+        return written
 
     def skipped(self, lines: int) -> int:
         """The bytes that are missing of both streams together, of a job that wrote so many lines."""

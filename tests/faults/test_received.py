@@ -110,7 +110,7 @@ def test_text_is_told_from_what_tailer_adds():
     """A hole's line, in pieces of any size and behind a line that it has cut short, counts as its bytes do."""
     text = b"a;\nb;\nhalf\n[tailer] 70 bytes are missing here: a test\nc;\n[tailer] killed\n"
     for size in range(1, 20):
-        follower, rest = Text(None, "job", SHAPE), b""
+        follower, rest = Text([None], "job", SHAPE), b""
         for start in range(0, len(text), size):
             rest = follower.parse(rest + text[start : start + size])
         got = follower.received

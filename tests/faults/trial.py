@@ -274,14 +274,9 @@ class Trial:
         self.let_end()
         truth, end = self._read(timeout)
         self._all_over(timeout)
-        lines = self._lines(truth)
-        total = self.shape.total(lines) + truth.afterwards
-        unsent = total - truth.at if most_unsent else 0
-        lost = total - truth.at - unsent
-        assert not truth.wrong, truth.wrong
-        assert truth.skipped(lines) == truth.missing + unsent, (truth.skipped(lines), truth.holes)
-        assert (end.outcome, end.bytes, end.dropped) == (outcome, total - unsent, truth.missing), end
-        assert unsent <= most_unsent
+        written = truth.check(self.task.account, self.shape, unsent=most_unsent)
+        unsent = written - truth.at
+        assert (end.outcome, end.bytes, end.dropped) == (outcome, truth.at, truth.missing), end
         assert truth.causes <= set(causes), truth.holes
         assert truth.missing <= most_missing, truth.holes
         assert (end.sha256 is not None) is checksum, end
@@ -294,11 +289,11 @@ class Trial:
             group=self.group,
             fault=self.fault,
             place=self.place,
-            written=total,
+            written=written,
             received=truth.length,
             holes=[*truth.holes, *([(unsent, UNSENT)] if unsent else [])],
-            lost=abs(lost) + truth.lost + sum(one.lost for one in received),
-            doubled=truth.doubled + sum(one.doubled for one in received),
+            lost=sum(one.lost for one in received),
+            doubled=sum(one.doubled for one in received),
             followers=len(self.followers),
             verified=verified,
             outcome=outcome,
@@ -346,12 +341,6 @@ class Trial:
             truth.records(records)
         assert truth.end
         return truth, truth.end
-
-    def _lines(self, truth: Received) -> int:
-        """How many lines the job has written: of one in whose midst it died, only the log can tell."""
-        account = self.task.account
-        begun = self.shape.total(account.begun) + truth.afterwards
-        return account.begun if truth.length + truth.missing >= begun else account.done
 
     def _all_over(self, timeout: float) -> None:
         try:
