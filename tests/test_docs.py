@@ -1,5 +1,6 @@
 """The documents tell the truth: what there is, is in them, and what they tell people to type, works."""
 
+import ast
 import contextlib
 import dataclasses
 import json
@@ -21,6 +22,7 @@ from tailer.query import LOG_PARAMETERS
 from tailer.records import OUTCOMES, End
 from tailer.settings import Settings
 from tailer.web import create_app
+from tests.faults.table import GROUPS, published
 from tests.processes import free_port, running
 from tests.stack import BIN, ROOT, Stack, clean
 
@@ -268,9 +270,19 @@ def test_the_guarantees_name_tests_that_are_there():
     """Each promise names the tests that prove it, and they exist."""
     page = (ROOT / "docs" / "guarantees.md").read_text()
     named = re.findall(r"`(test_\w+)(?:::(\w+))?`", page)
-    sources = {path.stem: path.read_text() for path in Path(ROOT / "tests").glob("test_*.py")}
+    sources = {path.stem: path.read_text() for path in Path(ROOT / "tests").rglob("test_*.py")}
 
     assert len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 10
     for module, test in named:
         assert module in sources, module
         assert not test or f"def {test}(" in sources[module], f"{module}::{test}"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_guarantees_have_every_fault(group):
+    """There is a row for each fault that is tried, in order, and for no other; `make faults` writes them."""
+    path = ROOT / "tests" / "faults" / f"test_{group}_faults.py"
+    tree = ast.parse(path.read_text() if path.exists() else "")
+    tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+
+    assert published(group) == [ast.get_docstring(test).partition("\n")[0].removesuffix(".") for test in tests]
