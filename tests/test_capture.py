@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -167,7 +168,11 @@ def test_output_comes_out_of_its_stream(capture):
     """Separate pipes keep the two streams apart; merged, and on a terminal, both come as stdout, in order."""
     os.write(capture.stdout, b"out\n")
     os.write(capture.stderr, b"err\n")
-    found = {source.stream: os.read(source.fd, 100) for source in capture.sources}
+    found = dict.fromkeys([source.stream for source in capture.sources], b"")
+    while sum(map(len, found.values())) < len(b"out\nerr\n"):  # A terminal may show one write before the other.
+        for source in capture.sources:
+            if select.select([source.fd], [], [], 10 if capture.mode == "pty" else 0)[0]:
+                found[source.stream] += os.read(source.fd, 100)
     if capture.mode == "separate":
         assert found == {STDOUT: b"out\n", STDERR: b"err\n"}
     else:
