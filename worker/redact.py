@@ -270,7 +270,7 @@ class Redactor:
         self._commands = commands
         self._lock = threading.Lock()
         self._registered = report.masks if report else []
-        self._refused = set[bytes]()
+        self._seen = set(self._registered)
         self._use(masks.more(self._registered) if self._registered else masks)
         self._streams = {STDOUT: _Stream(), STDERR: _Stream()}
         if taking_over and report and self.masks:
@@ -353,10 +353,10 @@ class Redactor:
         new = list[bytes]()
         for value in values:
             secret = value.replace(b"%0D", b"\r").replace(b"%0A", b"\n").replace(b"%25", b"%")
-            if secret in {*self._registered, *self._refused, *new} or not secret.strip():
+            if secret in self._seen or not secret.strip() or len(self._seen) >= 2 * MOST_VALUES:
                 continue
+            self._seen.add(secret)
             if trouble := self._objection([*self._registered, *new, secret]):
-                self._refused.add(secret)
                 if self._holder:
                     self._holder.tell(trouble)
             else:
