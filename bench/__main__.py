@@ -10,7 +10,7 @@ import sys
 
 from bench.report import write
 
-NAMES = ("capture", "memory", "delay", "fanout", "pane")
+NAMES = ("capture", "redact", "memory", "delay", "fanout", "pane")
 
 
 def main(wanted: list[str]) -> None:

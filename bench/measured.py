@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,13 @@ def run(
     *args: Any,
     jobs: int = 1,
     piped: bool = False,
+    settings: Mapping[str, str] | None = None,
     **kwargs: Any,
 ) -> list[Cost]:
     """Empty the server, and run a number of jobs, one after the other, in a worker whose console is /dev/null.
 
     It has run an empty one before, so that connecting and the like is not counted. ``piped`` gives it a pipe to
-    ``cat`` for a console, as a container, systemd or Heroku would.
+    ``cat`` for a console, as a container, systemd or Heroku would. ``settings`` are the worker's.
     """
     connection = redis.Redis.from_url(server.url)
     connection.execute_command("FLUSHALL", "SYNC")
@@ -125,7 +126,7 @@ def run(
     if piped:
         argv = ["sh", "-c", '"$@" | cat', "sh", *argv]
     null = subprocess.DEVNULL
-    subprocess.run(argv, env=environment(server), stdout=null, stderr=null, check=True)
+    subprocess.run(argv, env=environment(server, **(settings or {})), stdout=null, stderr=null, check=True)
     raw = [json.loads(one) for one in connection.lrange(COSTS, 1, -1)]
     connection.close()
     return [Cost(one["job"], one["wall"], one["cpu"], queued[one["job"]].return_value()) for one in raw]

@@ -16,7 +16,7 @@ from tailer import channel
 from tailer.channel import Beat
 from tailer.follow import Event, Final
 from tailer.jobs import JobState
-from tailer.records import Attempt, Chunk, End, Hole
+from tailer.records import SYSTEM, Attempt, Chunk, End, Hole
 from tailer.store import Cursor
 
 END_MARK = ":end"
@@ -39,8 +39,8 @@ _INCOMPLETE = re.compile(rb"(?:\r|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4
 class Options:
     """How a log is shown.
 
-    ``streams`` are those wanted. ``records`` asks for JSON in server-sent events: a record for each of the ``lines``,
-    or for each of the ``chunks``, in which they are stored.
+    ``streams`` are those wanted; Tailer's own lines are always shown. ``records`` asks for JSON in server-sent events:
+    a record for each of the ``lines``, or for each of the ``chunks``, in which they are stored.
     """
 
     streams: frozenset[str] = frozenset({"stdout", "stderr"})
@@ -96,12 +96,16 @@ class _Filtering:
 
     def _shown(self, chunk: Chunk) -> bytes:
         """Return the chunk's bytes as the options want them."""
-        if chunk.stream not in self._options.streams:
+        if not self._wants(chunk):
             return b""
-        return self._strippers[chunk.stream].strip(chunk.data) if self._strippers else chunk.data
+        stripper = self._strippers.get(chunk.stream)
+        return stripper.strip(chunk.data) if stripper else chunk.data
+
+    def _wants(self, chunk: Chunk) -> bool:
+        return chunk.stream in self._options.streams or chunk.stream == SYSTEM
 
     def _records(self, chunk: Chunk, cursor: Cursor) -> Iterator[tuple[str, str]]:
-        if chunk.stream not in self._options.streams:
+        if not self._wants(chunk):
             return iter(())
         return records_of(chunk, cursor, self._strippers.get(chunk.stream))
 

@@ -6,7 +6,6 @@ gunicorn reads that before gevent has patched Python's modules, so that nothing 
 from __future__ import annotations
 
 import gc
-import os
 import resource
 from typing import Protocol
 
@@ -44,8 +43,10 @@ def worker_exit(server: object, worker: Worker) -> None:
 
 def child_exit(server: object, worker: Worker) -> None:
     """Count the followers of a process that has ended no longer. Called in gunicorn's own process."""
-    del server
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 (see above)
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 (see above)
 
+    from tailer.settings import several_processes  # noqa: PLC0415
+
+    del server
+    if several_processes():
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

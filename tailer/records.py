@@ -5,7 +5,8 @@ A log is a list of elements, one record each: one ASCII header line, then the pa
     KIND TIME OFFSET LENGTH LINE LINES FLAGS\n<payload>
 
 =========  ====================================================================================================
-KIND       ``o`` stdout, ``e`` stderr (chunks of the job's output); ``a`` attempt begins; ``h`` hole; ``x`` end
+KIND       ``o`` stdout, ``e`` stderr (chunks of the job's output), ``s`` system (lines of Tailer's own among it);
+           ``a`` attempt begins; ``h`` hole; ``x`` end
 TIME       milliseconds since 1970 at which the worker read the bytes
 OFFSET     bytes of the attempt's output before this record
 LENGTH     bytes of the attempt's output that this record stands for (0 for ``a`` and ``x``)
@@ -35,13 +36,13 @@ MAX_CHUNK = 64 * 1024
 """Most raw bytes in one chunk. Odd larger sizes waste memory in the server's allocator (size classes)."""
 COMPRESS_FROM = 1024
 """Chunks of at least so many bytes are tried with zstd; below it a frame saves little."""
-STDOUT, STDERR = "stdout", "stderr"
-_HEADER = re.compile(rb"([oehax]) ([0-9]{1,14}) " + rb"([0-9]{1,15}) " * 4 + rb"(-|mz?|z)")
+STDOUT, STDERR, SYSTEM = "stdout", "stderr", "system"
+_HEADER = re.compile(rb"([oesahx]) ([0-9]{1,14}) " + rb"([0-9]{1,15}) " * 4 + rb"(-|mz?|z)")
 """Numbers so small that every later sum, and the year of every time, is one that Python and Redis can hold."""
 _decompressors: deque[zstandard.ZstdDecompressor] = deque(maxlen=16)
 """Those that nobody uses just now: making one takes a quarter of the time of using it, and threads cannot share it."""
-_KINDS = {STDOUT: b"o", STDERR: b"e"}
-_STREAMS = {b"o": STDOUT, b"e": STDERR}
+_KINDS = {STDOUT: b"o", STDERR: b"e", SYSTEM: b"s"}
+_STREAMS = {kind: stream for stream, kind in _KINDS.items()}
 
 
 @dataclass(slots=True)
@@ -121,8 +122,9 @@ class End:
 
     ``outcome`` is one of ``OUTCOMES``; ``status`` is RQ's at that moment, ``None`` if RQ no longer knows the job.
     ``final`` is false where another attempt will follow (a retry, a repetition). ``duration`` is in seconds,
-    ``max_rss`` in bytes. ``sha256`` is over all bytes that the job wrote, in order, those in holes included; it is
-    ``None`` where the writer of the record did not see them all (a work horse that outlived its worker).
+    ``max_rss`` in bytes. ``sha256`` is over all bytes of the log, in order, those in holes included; it is ``None``
+    where the writer of the record did not see them all (a work horse that outlived its worker), or had to mask some
+    of them after it had summed them up.
     """
 
     outcome: str

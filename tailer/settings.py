@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -22,7 +22,18 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 MAX_TTL = 100 * 365 * 24 * 3600
 """Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
 DAY_S = 86_400
+SHORTEST_SECRET = 4
+"""Bytes of the shortest secret that is masked in logs. A shorter one would shred them, and hide nothing."""
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Redact:
+    """What jobs' logs must not show. ``unset`` are the entries, from 1, that name a variable which has no value."""
+
+    values: tuple[str, ...] = field(default=(), repr=False)
+    patterns: tuple[str, ...] = field(default=(), repr=False)
+    unset: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +52,7 @@ class Settings:
     ttl: int = 7 * 24 * 3600
     buffer: int = 8 << 20
     spill: int = 256 << 20
+    redact: Redact = Redact()
     heartbeat: float = 15.0
     stall_timeout: float = 300.0
     auth: str = "loopback"
@@ -66,6 +78,7 @@ class Settings:
             ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
+            redact=_redact(environ),
             heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
             stall_timeout=_read(environ, "TAILER_STALL_TIMEOUT", cls.stall_timeout, _stall_timeout),
             auth=_read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES)),
@@ -78,6 +91,11 @@ class Settings:
 def environment(**changes: str) -> dict[str, str]:
     """Return the environment for a process of ours: this one's, with these variables changed; empty means unset."""
     return {**os.environ, **changes}
+
+
+def several_processes() -> bool:
+    """Return whether this web process shares its figures with others, in a directory that prometheus-client knows."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
@@ -93,6 +111,23 @@ def _read(environ: Mapping[str, str], name: str, default: T, parse: Callable[[st
         return parse(value)
     except ValueError as error:
         raise SettingsError(name, value, str(error)) from None
+
+
+def _redact(environ: Mapping[str, str]) -> Redact:
+    """Read what is to be masked. No message repeats any of it: an entry may be a secret by mistake."""
+    name = "TAILER_REDACT"
+    values, patterns, unset = list[str](), list[str](), list[int]()
+    for number, entry in enumerate((environ.get(name) or "").split(), 1):
+        value = entry[1:] if entry.startswith("=") else environ.get(entry, "")
+        if pattern := re.fullmatch("/(.+)/", entry):
+            patterns.append(pattern[1])
+        elif not value and not entry.startswith("="):
+            unset.append(number)
+        elif len(value.strip().encode(errors="surrogateescape")) < SHORTEST_SECRET:
+            raise SettingsError(name, "…", f"what entry {number} stands for must have {SHORTEST_SECRET} bytes or more")
+        else:
+            values.append(value)
+    return Redact(tuple(values), tuple(patterns), tuple(unset))
 
 
 def _choice(allowed: tuple[str, ...]) -> Callable[[str], str]:

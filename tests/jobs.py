@@ -3,9 +3,11 @@
 Paths that a job waits for or leaves are given as its arguments, so that a test can lead it step by step.
 """
 
+import base64
 import ctypes
 import faulthandler
 import io
+import json
 import logging
 import mmap
 import multiprocessing
@@ -17,6 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from rq.job import Retry
 
@@ -179,6 +182,60 @@ def write_more_than_fits(path: str) -> int:
     for number in range(1_000_000):
         print(number)
     return 1_000_000
+
+
+def leak(pause: float = 0.0) -> None:
+    """Write the variable SECRET to both streams: byte by byte, in two halves, encoded, and in one piece."""
+    secret = os.environ["SECRET"].encode()
+    half = len(secret) // 2
+    for stream in (1, 2):
+        for byte in b"bytes " + secret + b"\n":
+            os.write(stream, bytes([byte]))
+        for part in (b"halves " + secret[:half], secret[half:] + b"\n"):
+            os.write(stream, part)
+            time.sleep(pause)
+        for before in (b"", b"a", b"ab"):
+            os.write(stream, b"base64 " + base64.b64encode(before + secret + b"xyz") + b"\n")
+        os.write(stream, f"url {quote(secret)} json {json.dumps(secret.decode())}\n".encode())
+        os.write(stream, b"twice " + secret + secret)
+        os.write(stream, b"\nthe end\n")
+
+
+def register(value: str, path: str) -> None:
+    """Register a mask, print its value and "masked", wait for the file, and print it once more to both streams."""
+    print(f"::add-mask::{value}")
+    print(f"{value} masked")
+    _wait_for(path)
+    print(value, "again")
+    print(value, "as error", file=sys.stderr)
+
+
+def register_late(value: str, path: str) -> None:
+    """Print a value, wait for the file, and only then register it, print it again, and say so."""
+    print(f"early {value}")
+    _wait_for(path)
+    print(f"::add-mask::{value}\nlate {value}")
+
+
+def tear(path: str) -> None:
+    """Write the first half of the variable SECRET, wait for the file, and write the second one."""
+    secret = os.environ["SECRET"]
+    print("begin", secret[:10], sep="", end="", flush=True)
+    Path(f"{path}.torn").touch()
+    _wait_for(path)
+    print(f"{secret[10:]} rest\n{secret}\nthe end")
+
+
+def leave_a_telltale(path: str) -> None:
+    """Register a mask, and leave a process behind that prints it and the variable SECRET once there is such a file."""
+    print("::add-mask::for-daemons")
+    script = 'while [ ! -e "$0" ]; do sleep 0.02; done; echo for-daemons, registered; echo "$SECRET from the daemon"'
+    subprocess.Popen(["timeout", str(PATIENCE_S), "sh", "-c", script, path], start_new_session=True)
+
+
+def betray() -> None:
+    """Fail with an exception that tells the variable SECRET, far behind in a long message."""
+    raise ValueError("x" * 470 + os.environ["SECRET"])
 
 
 # Failing.

@@ -15,6 +15,7 @@ from tailer.records import STDERR, STDOUT
 from tests.waiting import wait_until
 from worker.capture import PIPE_SIZE, Capture, Source
 from worker.pump import COALESCE_MS, Pump, forward_rest, hung_up
+from worker.redact import Masks, Redactor
 
 
 class Taker:
@@ -185,6 +186,29 @@ def test_a_taker_that_fails_is_left_out_and_the_draining_goes_on(caplog):
     assert len(taker.of(STDOUT)) == 100 * (1 << 16)
     assert len(calls) == 1
     assert caplog.text.count("failed and gets no more of this job's output") == 1
+
+
+def test_what_cannot_be_masked_is_handed_to_nobody(caplog):
+    """Where masking fails, the draining goes on, and not a byte more is shown."""
+    taker = Taker()
+
+    class Failing(Redactor):
+        def feed(self, stream, data):
+            if b"trouble" in data:
+                raise RuntimeError("a test")
+            return super().feed(stream, data)
+
+    capture = Capture.open("separate")
+    pump = Pump(capture.sources, [taker], capture.report, Failing(Masks()))
+    pump.start()
+    os.write(capture.stdout, b"before\n")
+    wait_until(lambda: taker.of(STDOUT) == b"before\n")
+    os.write(capture.stdout, b"trouble\n")
+    assert run(capture, FLOOD, "100").wait(60) == 0
+    pump.finish()
+    capture.close()
+    assert taker.of(STDOUT) == b"before\n"
+    assert "the pump failed" in caplog.text
 
 
 def test_many_lines_are_taken_at_once():

@@ -27,6 +27,7 @@ NAMES = {
     "TAILER_STALL_TIMEOUT",
     "TAILER_AUTH",
     "TAILER_URL",
+    "TAILER_REDACT",
     "DYNO",
     "DEMO_KEEP",
 }

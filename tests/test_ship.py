@@ -16,12 +16,13 @@ import pytest
 import redis
 
 from tailer.embedded import EmbeddedServer
-from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, encode
+from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import Cursor, LogStore, connect, meta_key, now_ms
 from tests.log_model import read_all
 from tests.waiting import wait_until
 from worker import backlog
 from worker.capture import Report
+from worker.redact import Masks, Redactor
 from worker.ship import Shipper
 
 FINISHED = End(outcome="finished", attempt=0, final=True, status="finished", exit=0)
@@ -693,3 +694,105 @@ def test_any_mixture_of_troubles_loses_nothing(durable, report, seed):
             write(shipper)
         assert shipper.finish(FINISHED, 30)
     check(stored(durable.url), written)
+
+
+# Masks that come late.
+
+
+@contextlib.contextmanager
+def redacting(shipper, report):
+    """A redactor in front of a shipper, as in a worker; yields what takes output."""
+    redactor = Redactor(Masks(), report, shipper)
+
+    def take(data, stream=STDOUT):
+        report.count(data)
+        shipper.take(stream, redactor.feed(stream, data))
+
+    yield take
+    shipper.take(STDOUT, redactor.flush(STDOUT))
+
+
+@pytest.mark.parametrize("spill", [0, 64 << 20])
+def test_a_late_mask_reaches_all_that_redis_has_not_got(server, report, spill):
+    """What waits for Redis, in memory and in the file, is masked when its value becomes known, and holes stay holes."""
+    chance = random.Random(1)
+    lines = [b"the secret value, %s\n" % chance.randbytes(40).hex().encode() for _ in range(20_000)]
+    with shipping(server.url, report, buffer=1 << 16, spill=spill, timeout=0.3) as shipper:
+        with redacting(shipper, report) as take:
+            take(b"first\n")
+            arrived(server.url, b"first\n")
+            os.kill(server.pid, signal.SIGSTOP)
+            take(b"in flight\n")
+            wait_until(lambda: shipper._tried == 16, 10)
+            for number in range(0, len(lines), 100):
+                take(b"".join(lines[number : number + 100]))
+            wait_until(lambda: shipper._backlog, 10)
+            assert bool(shipper._backlog._file) == bool(spill)
+            assert bool(shipper._missing) != bool(spill)
+            take(b"the end: secret value")
+            take(b"\n::add-mask::secret value\nsecret value\n")
+            os.kill(server.pid, signal.SIGCONT)
+        assert shipper.finish(FINISHED, 30)
+    records = stored(server.url)
+    data = output(records)
+    note = b"[tailer] a value is masked from here on; what was stored before this line may show it\n"
+    assert b"secret value" not in data
+    assert data.startswith(b"first\nin flight\n")
+    assert data.endswith(b"the end: ***\n" + note + b"\n" + b"::add-mask::***\n***\n") or not spill
+    assert b"the ************, " in data
+    end, missing = records[-1], sum(hole.length for hole in holes(records))
+    assert (end.dropped, end.sha256) == (missing, None)
+    assert end.bytes == len(data) + missing == report.position[0]
+    assert end.lines == report.position[1]
+    at = 0
+    for record in records[1:-1]:
+        assert record.offset == at
+        at = record.end
+
+
+def test_a_late_mask_on_what_is_not_cut_yet(server, report):
+    """What no chunk has yet is masked like anything else, with a true checksum, and there is nothing to be told."""
+    os.kill(server.pid, signal.SIGSTOP)
+    with shipping(server.url, report) as shipper:
+        with redacting(shipper, report) as take:
+            take(b"a secret va")
+            take(b"a secret va", STDERR)
+            take(b"lue\n::add-mask::secret value\n")
+            take(b"lue\n", STDERR)
+            os.kill(server.pid, signal.SIGCONT)
+        assert shipper.finish(FINISHED, 30)
+    records = stored(server.url)
+    assert output(records) == b"a a ***\n::add-mask::***\n***\n"
+    assert records[-1].sha256 == hashlib.sha256(output(records)).hexdigest()
+    assert records[-1].bytes == report.position[0]
+
+
+def test_a_late_mask_when_all_is_over(server, report):
+    """A daemon that registers a mask behind the end harms nobody."""
+    with shipping(server.url, report) as shipper, redacting(shipper, report) as take:
+        take(b"output\n")
+        assert shipper.finish(FINISHED, 30)
+        take(b"::add-mask::secret value\n")
+    assert output(stored(server.url)) == b"output\n"
+
+
+def test_no_secret_is_in_the_spill_file(server, report):
+    """What is written to disk while Redis is away has its secrets masked already."""
+    chance = random.Random(1)
+    os.kill(server.pid, signal.SIGSTOP)
+    with shipping(server.url, report, buffer=1 << 16) as shipper:
+        redactor = Redactor(Masks([b"secret value"]), report, shipper)
+        for _ in range(200):
+            text = b"".join(b"a secret value, %s\n" % chance.randbytes(40).hex().encode() for _ in range(100))
+            shipper.take(STDOUT, redactor.feed(STDOUT, text[:1000]))
+            shipper.take(STDOUT, redactor.feed(STDOUT, text[1000:]))
+        file, head = shipper._backlog._file, backlog.Backlog._HEAD
+        raw, at, spilled = os.pread(file.fileno(), 1 << 26, 0), 0, b""
+        while at < len(raw):
+            length = head.unpack_from(raw, at)[-1]
+            spilled += decode(raw[at + head.size : at + head.size + length]).data
+            at += head.size + length
+        os.kill(server.pid, signal.SIGCONT)
+        assert shipper.finish(FINISHED, 30)
+    assert b"a ***, " in spilled
+    assert b"secret value" not in spilled + output(stored(server.url))

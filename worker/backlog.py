@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import IO
 
 from tailer.records import Hole, encode
@@ -43,6 +44,7 @@ class Backlog:
         self._size = self._sent_size = 0
         self._file: IO[bytes] | None = None
         self._read_at = self._write_at = 0
+        self._change: Callable[[bytes], bytes] | None = None
         self.spilled = 0
 
     def __bool__(self) -> bool:
@@ -104,11 +106,25 @@ class Backlog:
         while self._file and self._read_at < self._write_at and self._size < size:
             self._file.seek(self._read_at)
             start, end, line, lines, length = self._HEAD.unpack(self._file.read(self._HEAD.size))
-            self._remember(Item(start, end, line, lines, self._file.read(length)))
+            element = self._file.read(length)
+            self._remember(Item(start, end, line, lines, self._change(element) if self._change else element))
             self._read_at += self._HEAD.size + length
         if self._file and self._read_at == self._write_at:
             self._file.close()
             self._file, self._read_at, self._write_at = None, 0, 0
+            self._change = None
+
+    def rewrite(self, after: int, change: Callable[[bytes], bytes]) -> None:
+        """Put the elements of items from offset ``after`` on through ``change``, which must keep what they stand for.
+
+        Those in the file get it when they are brought back.
+        """
+        for index, item in enumerate(self._items):
+            if item.start >= after:
+                self._items[index] = replace(item, element=change(item.element))
+        self._size = sum(len(item.element) for item in self._items)
+        if self._file:
+            self._change = change
 
     def confirm(self, count: int) -> None:
         """Take the first ``count`` items as stored; they are kept for a while in case the server forgets them."""

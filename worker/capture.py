@@ -16,6 +16,7 @@ import struct
 import sys
 import tempfile
 import termios
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -25,6 +26,8 @@ PIPE_SIZE = 1 << 20
 """Wanted pipe capacity: 1 MiB, the most an ordinary Linux user may have. It cut the pump's CPU to a fifth."""
 PIECE = 1 << 17
 """Most bytes taken out of a pipe at a time."""
+MASKS_SIZE = 9 * 4096
+"""Room for the values that a job has registered as masks, and for four bytes more for each."""
 PTY_ROWS, PTY_COLUMNS = 24, 120
 
 
@@ -48,18 +51,20 @@ class Source:
 class Report:
     """A piece of memory shared by worker and horse; survives either of them.
 
-    The worker writes down what it drained, the horse how its job ended. Numbers are written whole (8 aligned
-    bytes), so a reader never sees half of one. The output itself passes through it too: see ``drain``.
+    The worker writes down what it drained and masked, the horse how its job ended. Numbers are written whole (8
+    aligned bytes), so a reader never sees half of one. The output itself passes through it too: see ``drain``.
     """
 
     _REASON = 128
     _OUTPUT = 4096
     _MARK = 16
-    _SIZE = _OUTPUT + PIECE
+    _MASKS = _OUTPUT + PIECE
+    _SIZE = _MASKS + MASKS_SIZE
     # Numbers, each in its slot. "Drained" is there twice, and one number says which of the two counts.
     _ATTEMPT, _STATE, _REASON_SIZE, _WHICH, _EXPECTED, _STREAM = 2, 3, 4, 5, 8, 9
     _DRAINED = (0, 6)
     _MARKED = 10 * 8
+    _ADJUSTED, _REDACTED, _HELD = (12, 13), 14, 15
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -143,6 +148,43 @@ class Report:
         stream = STDERR if self._get(self._STREAM) else STDOUT
         self.count(data)
         return stream, data
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Bytes and newlines that what was drained is in the log: fewer where a mask stands for a secret."""
+        (size, lines), (more, more_lines) = self.drained, self._ADJUSTED
+        return (size + self._get(more)) % (1 << 64), (lines + self._get(more_lines)) % (1 << 64)
+
+    def adjust(self, size: int, lines: int) -> None:
+        """Note that the log has so many bytes and newlines more than was drained."""
+        for slot, more in zip(self._ADJUSTED, (size, lines), strict=True):
+            self._set(slot, (self._get(slot) + more) % (1 << 64))
+
+    def redacted(self, held: Iterable[str]) -> None:
+        """Note that all that was drained has been looked through for secrets; of these streams some is still held."""
+        self._set(self._HELD, sum(1 << (stream == STDERR) for stream in held))
+        self._set(self._REDACTED, self.drained[0])
+
+    @property
+    def torn(self) -> list[str]:
+        """The streams of which a worker that is gone may have held the first half of a secret."""
+        last = 1 << self._get(self._STREAM) if self._get(self._REDACTED) != self.drained[0] else 0
+        held = self._get(self._HELD) | last
+        return [stream for stream in (STDOUT, STDERR) if held & 1 << (stream == STDERR)]
+
+    @property
+    def masks(self) -> list[bytes]:
+        """The values that the job has registered as masks."""
+        at, values = self._MASKS, list[bytes]()
+        while size := int.from_bytes(self._map[at : at + 4]):
+            values.append(self._map[at + 4 : at + 4 + size])
+            at += 4 + size
+        return values
+
+    @masks.setter
+    def masks(self, values: Iterable[bytes]) -> None:
+        raw = b"".join(len(value).to_bytes(4) + value for value in values)
+        self._map[self._MASKS : self._MASKS + len(raw)] = raw
 
     @property
     def attempt(self) -> int:

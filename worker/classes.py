@@ -24,7 +24,8 @@ from worker.capture import Capture, State
 from worker.console import Console
 from worker.drain import Drain
 from worker.ending import Death, describe, oom_kills
-from worker.recorder import Recorder, about, let_go, log_store, record
+from worker.recorder import REASON, Recorder, about, let_go, log_store, record
+from worker.redact import Masks, Redactor
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -45,6 +46,7 @@ class _Recording(_Base):
     """What all four classes share. No failure in here reaches the job: it then runs as under plain RQ."""
 
     _settings: Settings | None = None
+    _masks: Masks | None = None
     _store: LogStore | None = None
     _console: Console | None = None
     _console_fds = (1, 2)
@@ -54,6 +56,7 @@ class _Recording(_Base):
         """Check the settings before any job is taken; a bad one ends the process with one line that names it."""
         try:
             self._settings = Settings.from_env()
+            self._open_masks()
         except SettingsError as error:
             raise SystemExit(f"tailer: {error}") from None
         super().bootstrap(*args, **kwargs)
@@ -73,6 +76,11 @@ class _Recording(_Base):
         if self._settings is None:
             self._settings = Settings.from_env()
         return self._settings
+
+    def _open_masks(self) -> Masks:
+        if self._masks is None:
+            self._masks = Masks.of(self._configured().redact)
+        return self._masks
 
     def _open_store(self) -> LogStore:
         if self._store is None:
@@ -133,6 +141,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
             self._about(job),
             self._configured(),
             self._open_console(),
+            self._open_masks,
             taking_over=taking_over,
         )
 
@@ -185,6 +194,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
             self._capture = Capture.from_env(handed_over)
         if not (capture := self._capture):
             return
+        self._configured()  # Now, as long as the environment is the worker's: the job may change it.
         redirection = horse.Redirection(capture)
         capture.close_write_ends()
         horse.children_unbuffered()
@@ -256,7 +266,9 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
         death = Death()
         with _harmless("redirecting the job's output"):
             self._capture = Capture.open(self._configured().capture)
-            drain = Drain.start(self._capture, job.id, self._about(job), self._configured(), self.connection)
+            drain = Drain.start(
+                self._capture, job.id, self._about(job), self._configured(), self.connection, self._open_masks()
+            )
             redirection = horse.Redirection(self._capture)
         try:
             returned = super().perform_job(job, *args, **kwargs)
@@ -274,7 +286,7 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
                     if drain:
                         drain.finish(self._ending(job, capture, death))
                 with _harmless("closing the pipes"):
-                    let_go(capture, self._open_console())
+                    let_go(capture, self._open_console(), Redactor(self._open_masks(), capture.report))
 
 
 @contextlib.contextmanager
@@ -288,4 +300,4 @@ def _harmless(what: str) -> Iterator[None]:
 
 def _one_line(kind: type[BaseException], value: BaseException) -> str:
     text = " ".join(str(value).split())
-    return f"{kind.__name__}: {text}"[:500] if text else kind.__name__
+    return f"{kind.__name__}: {text}"[:REASON] if text else kind.__name__

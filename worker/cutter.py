@@ -6,6 +6,7 @@ import hashlib
 import sys
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tailer.records import MAX_CHUNK, Chunk
@@ -51,6 +52,11 @@ class Cutter:
         """Checksum of all that was handed out, in order."""
         return self._hash.hexdigest()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether what was fed last ends within a line."""
+        return not self._parts[-1][2].endswith(b"\n") if self._parts else self.midline
+
     def feed(self, stream: str, data: bytes, now: int) -> None:
         """Add ``data``, read at ``now`` (ms)."""
         if self.since is None:
@@ -58,6 +64,15 @@ class Cutter:
         self.whole_line = self.whole_line or b"\n" in data
         self.size += len(data)
         self._parts.append((stream, now, data))
+
+    def mask_again(self, again: Callable[[str, bytes], bytes]) -> int:
+        """Put what is held through ``again``, part by part; returns by how many bytes that has made it shorter."""
+        before = self.size
+        parts = [(stream, time, again(stream, data)) for stream, time, data in self._parts]
+        self._parts = deque(part for part in parts if part[2])
+        self.size = sum(len(data) for _, _, data in self._parts)
+        self._look()
+        return before - self.size
 
     def cut(self, *, partial: bool, most: int = sys.maxsize) -> list[Chunk]:
         """Hand out what is held, or about ``most`` bytes of it, which must be more than ``MAX_CHUNK``.
@@ -81,9 +96,12 @@ class Cutter:
                 start = stop
             if rest := run.data[start:]:
                 self._parts.appendleft((run.stream, run.time_at(start), rest))
+        self._look()
+        return chunks
+
+    def _look(self) -> None:
         self.since = self._parts[0][1] if self._parts else None
         self.whole_line = any(b"\n" in data for _, _, data in self._parts)
-        return chunks
 
     def _joined(self, most: int) -> _Run:
         """Take the first part and those behind it of the same stream, until there are ``most`` bytes, as one."""

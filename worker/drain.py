@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import time
+from functools import partial
 from typing import NoReturn
 
 import redis
@@ -18,6 +19,7 @@ from tailer.settings import Settings
 from worker.capture import Capture
 from worker.console import Console
 from worker.recorder import EXIT_PATIENCE_S, MAX_UNFINISHED, PATIENCE_S, log_store, record
+from worker.redact import Masks
 
 logger = logging.getLogger("tailer.worker")
 
@@ -33,7 +35,15 @@ class Drain:
         self._control = control
 
     @classmethod
-    def start(cls, capture: Capture, job_id: str, about: Attempt, settings: Settings, connection: redis.Redis) -> Drain:
+    def start(
+        cls,
+        capture: Capture,
+        job_id: str,
+        about: Attempt,
+        settings: Settings,
+        connection: redis.Redis,
+        masks: Masks,
+    ) -> Drain:
         """Fork it. To be called before fds 1 and 2 are redirected: they are its console."""
         for ended in [pid for pid in _unreaped if os.waitpid(pid, os.WNOHANG) != (0, 0)]:
             _unreaped.remove(ended)
@@ -41,7 +51,7 @@ class Drain:
         pid = os.fork()
         if pid == 0:
             os.close(write)
-            _run(capture, read, job_id, about, settings, connection)
+            _run(capture, read, job_id, about, settings, connection, masks)
         os.close(read)
         return cls(pid, write)
 
@@ -73,7 +83,13 @@ def _process_fd(pid: int) -> int | None:
 
 
 def _run(
-    capture: Capture, control: int, job_id: str, about: Attempt, settings: Settings, connection: redis.Redis
+    capture: Capture,
+    control: int,
+    job_id: str,
+    about: Attempt,
+    settings: Settings,
+    connection: redis.Redis,
+    masks: Masks,
 ) -> NoReturn:
     """Drain until the worker says how the job ended, or is gone."""
     worker = os.getppid()
@@ -84,7 +100,8 @@ def _run(
             signal.signal(number, signal.SIG_IGN)
         capture.close_write_ends()
         console = Console() if settings.console else None
-        recorder = record(capture, lambda: log_store(settings, connection), job_id, about, settings, console)
+        open_store = partial(log_store, settings, connection)
+        recorder = record(capture, open_store, job_id, about, settings, console, lambda: masks)
         word = _last_word(control)
         if recorder:
             recorder.finish(End(**json.loads(word)) if word else _worker_died(about))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from worker.capture import PIECE, Report, Source, capacity, waiting
+from worker.redact import Redactor
 
 logger = logging.getLogger("tailer.worker")
 
@@ -22,19 +23,22 @@ Take = Callable[[str, bytes], None]
 
 
 class Pump(threading.Thread):
-    """Reads ``sources`` and hands what comes to each of ``takers`` as ``taker(stream, data)``.
+    """Reads ``sources`` and hands what comes, masked by ``redactor``, to each of ``takers`` as ``taker(stream, data)``.
 
     A taker that raises is logged and left out from then on; the draining goes on, because a pipe that fills up
-    stops the job.
+    stops the job. Where masking fails, nothing is handed out any more.
     """
 
-    def __init__(self, sources: Sequence[Source], takers: Sequence[Take], report: Report) -> None:
+    def __init__(
+        self, sources: Sequence[Source], takers: Sequence[Take], report: Report, redactor: Redactor | None = None
+    ) -> None:
         super().__init__(name="tailer-pump", daemon=True)
         self._sources = {source.fd: source for source in sources}
         # Behind so many bytes there may be more, or a writer that waits: a pause would stall the job.
         self._much = {source.fd: min(PIECE, capacity(source) // 2) for source in sources}
         self._takers = list(takers)
         self._report = report
+        self._redactor = redactor
         self._stop_read, self._stop_write = os.pipe()
 
     def finish(self) -> None:
@@ -51,6 +55,7 @@ class Pump(threading.Thread):
         except Exception:
             logger.exception("the pump failed; it goes on without passing the output on")
             self._takers.clear()
+            self._redactor = None
             self._pump()
 
     def _pump(self) -> None:
@@ -73,7 +78,7 @@ class Pump(threading.Thread):
                     ended.add(fd)
                     continue
                 emptied &= len(data) < self._much[fd]
-                self._hand_out(self._sources[fd].stream, data)
+                self.hand_out(self._sources[fd].stream, data)
             if emptied:
                 stop.poll(COALESCE_MS)
         self._drain(ended)
@@ -89,7 +94,10 @@ class Pump(threading.Thread):
                 if not data:
                     break
                 left -= len(data)
-                self._hand_out(source.stream, data)
+                self.hand_out(source.stream, data)
+        if self._redactor:
+            for source in self._sources.values():
+                self._pass_on(source.stream, self._redactor.flush(source.stream))
 
     def _read(self, source: Source, size: int) -> bytes | None:
         """Return what is there, and count it; ``b""`` if there is nothing just now, ``None`` at the end."""
@@ -100,7 +108,12 @@ class Pump(threading.Thread):
         self._report.count(data or b"")
         return data
 
-    def _hand_out(self, stream: str, data: bytes) -> None:
+    def hand_out(self, stream: str, data: bytes) -> None:
+        """Mask what was read of ``stream`` and pass it on. To be called by others only before the start."""
+        if data:
+            self._pass_on(stream, self._redactor.feed(stream, data) if self._redactor else data)
+
+    def _pass_on(self, stream: str, data: bytes) -> None:
         if not data:
             return
         for take in list(self._takers):
@@ -131,17 +144,20 @@ def hung_up(source: Source) -> bool:
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))
 
 
-def forward_rest(sources: Sequence[Source], take: Take | None) -> None:
+def forward_rest(sources: Sequence[Source], take: Take | None, redactor: Redactor | None = None) -> None:
     """Keep draining what a job left running, in the background, so that it lives on as it does under plain RQ.
 
-    What it still writes belongs to no job: it goes to ``take`` (the console), if any. Closes the sources.
+    What it still writes belongs to no job: it goes, masked by ``redactor``, to ``take`` (the console), if any. Closes
+    the sources.
     """
 
     def drain(source: Source) -> None:
         os.set_blocking(source.fd, True)
         while data := _read(source.fd, 1 << 16):
             if take:
-                take(source.stream, data)
+                take(source.stream, redactor.feed(source.stream, data) if redactor else data)
+        if take and redactor:
+            take(source.stream, redactor.flush(source.stream))
         os.close(source.fd)
 
     for source in sources:

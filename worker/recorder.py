@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,6 +19,7 @@ from tailer.store import LogStore, connect, now_ms
 from worker.capture import Capture
 from worker.console import Console
 from worker.pump import Pump, forward_rest, hung_up
+from worker.redact import Masks, Redactor
 from worker.ship import Shipper
 
 logger = logging.getLogger("tailer.worker")
@@ -28,6 +30,8 @@ EXIT_PATIENCE_S = 5.0
 """How long a worker that exits waits for output that Redis has not taken yet."""
 MAX_UNFINISHED = 4
 """Ended jobs whose output may still wait for Redis; the oldest is given up for a new one, so memory is bounded."""
+DESCRIPTION = REASON = 500
+"""Most characters of a job's description, and of the reason for its end, in its log's records."""
 
 _unfinished: deque[Shipper] = deque()
 
@@ -60,9 +64,11 @@ class Recorder:
         about: Attempt,
         settings: Settings,
         console: Console | None,
+        masks: Masks,
         *,
         taking_over: bool = False,
     ) -> None:
+        about = replace(about, description=masks.mask_text(about.description, DESCRIPTION))
         self._capture = capture
         self._console = console
         self._shipper = Shipper(
@@ -74,12 +80,12 @@ class Recorder:
             spill=settings.spill,
             taking_over=taking_over,
         )
+        self._redactor = Redactor(masks, capture.report, self._shipper, taking_over=taking_over)
         takers = [self._shipper.take, console.write] if console else [self._shipper.take]
-        self._pump = Pump(capture.sources, takers, capture.report)
+        self._pump = Pump(capture.sources, takers, capture.report, self._redactor)
         self._shipper.start()
         if taking_over and (rescued := capture.report.rescue()):
-            for take in takers:
-                take(*rescued)
+            self._pump.hand_out(*rescued)
         self._pump.start()
 
     def finish(self, end: End) -> None:
@@ -90,9 +96,11 @@ class Recorder:
         self._pump.finish()
         if self._console:
             self._console.flush(0.2)
+        if end.reason:
+            end = replace(end, reason=self._redactor.masks.mask_text(end.reason, REASON))
         if not self._shipper.finish(end, PATIENCE_S):
             _keep_trying(self._shipper)
-        let_go(self._capture, self._console)
+        let_go(self._capture, self._console, self._redactor)
 
     def wait(self, timeout: float) -> bool:
         """Wait for what ``finish`` left in the background, at most ``timeout`` seconds; returns whether it is done."""
@@ -100,12 +108,12 @@ class Recorder:
         return not self._shipper.is_alive()
 
 
-def let_go(capture: Capture, console: Console | None) -> None:
+def let_go(capture: Capture, console: Console | None, redactor: Redactor) -> None:
     """Close the pipes of a job that has ended, but for those that a daemon of it still writes to."""
     left = [source for source in capture.sources if not hung_up(source)]
     capture.sources = tuple(source for source in capture.sources if source not in left)
     capture.close()
-    forward_rest(left, console.write if console else None)
+    forward_rest(left, console.write if console else None, redactor)
 
 
 def record(
@@ -115,15 +123,20 @@ def record(
     about: Attempt,
     settings: Settings,
     console: Console | None,
+    open_masks: Callable[[], Masks],
     *,
     taking_over: bool = False,
 ) -> Recorder | None:
     """Start to record. Where that fails, the pipes are emptied all the same, or the job would stand still."""
+    redactor = None
     try:
-        return Recorder(capture, open_store(), job_id, about, settings, console, taking_over=taking_over)
+        masks = open_masks()
+        redactor = Redactor(masks, capture.report)
+        return Recorder(capture, open_store(), job_id, about, settings, console, masks, taking_over=taking_over)
     except Exception:
         logger.exception("job %s: its output cannot be recorded", job_id)
-        forward_rest(capture.sources, console.write if console else None)
+        # What cannot be masked is shown nowhere.
+        forward_rest(capture.sources, console.write if console and redactor else None, redactor)
         return None
 
 
@@ -144,4 +157,4 @@ def _wait_for_unfinished() -> None:
 
 def about(execution: str, worker: str, queue: str, description: str, capture: str) -> Attempt:
     """Return the attempt record of an execution that begins now."""
-    return Attempt(now_ms(), 0, execution, worker, queue, description[:500], capture)
+    return Attempt(now_ms(), 0, execution, worker, queue, description[:DESCRIPTION], capture)

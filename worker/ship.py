@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import zstandard
 
 from tailer.errors import AttemptMissing, LogClosed, StoreUnavailable
-from tailer.records import MAX_CHUNK, Attempt, Chunk, End, Hole, encode
+from tailer.records import MAX_CHUNK, SYSTEM, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import ALIVE_MS, Cursor, LogStore, now_ms
 from worker.backlog import Backlog, Item
 from worker.capture import Report
 from worker.cutter import Cutter
+from worker.redact import Again, Masks
 
 logger = logging.getLogger("tailer.worker")
 
@@ -56,7 +58,7 @@ class Shipper(threading.Thread):
         self._packing = threading.Lock()
         self._hold = buffer
         self._backlog = Backlog(buffer, spill)
-        self._cutter = Cutter(*report.drained) if taking_over else Cutter()
+        self._cutter = Cutter(*report.position) if taking_over else Cutter()
         self._saw_all = not taking_over
         self._lost_cause = "the worker was killed" if taking_over else "Redis lost it"
         self._compressor = zstandard.ZstdCompressor(level=1)
@@ -65,6 +67,9 @@ class Shipper(threading.Thread):
         self._abandoned = self._dead = self._astray = False
         self._attempt = 0
         self._missing: list[tuple[int, int]] = []
+        # Before the one offset, output is or may be stored already; before the other, the log tells so.
+        self._tried, self._told = self._cutter.offset, 0
+        self._altered = False
         self._last_taken = 0
         self._next_batch = self._last_alive = 0
         self._outage_since: float | None = None
@@ -86,6 +91,34 @@ class Shipper(threading.Thread):
             too_many = self._cutter.size >= self._hold
         if too_many:  # This class's thread cannot keep up with a flood, or waits for Redis.
             self._pack(partial=False)
+
+    def tell(self, line: str) -> None:
+        """Put a line of Tailer's own into the log, on a line of its own."""
+        with self._changed:
+            data = b"\n" * self._cutter.unfinished + f"[tailer] {line}\n".encode()
+            self._report.adjust(len(data), data.count(b"\n"))
+            self.take(SYSTEM, data)
+
+    def mask_again(self, again: Again, masks: Masks) -> None:
+        """Mask what Redis has surely not got yet; if there was more, say so.
+
+        What is cut already keeps its length, so that all offsets hold. Its checksum is gone with the secret.
+        """
+        with self._packing, self._changed:
+            if self._dead:
+                return
+            self._backlog.rewrite(self._tried, partial(self._blotted, masks))
+            self._told = max(0, self._told - self._cutter.mask_again(again))
+            if self._tried > self._told:
+                self._told = self._cutter.offset + self._cutter.size
+                self.tell("a value is masked from here on; what was stored before this line may show it")
+
+    def _blotted(self, masks: Masks, element: bytes) -> bytes:
+        record = decode(element)
+        if not isinstance(record, Chunk) or (data := masks.blot(record.data)) == record.data:
+            return element
+        self._altered = True
+        return encode(replace(record, data=data), zstandard.ZstdCompressor(level=1))
 
     def finish(self, end: End, timeout: float) -> bool:
         """Send all that is left, then ``end`` with its counts filled in; wait for it at most ``timeout`` seconds.
@@ -227,6 +260,7 @@ class Shipper(threading.Thread):
         self._next_batch = min(max(self._next_batch + INTERVAL_MS, now), now + INTERVAL_MS)
         with self._changed:
             items = self._backlog.peek(BATCH)
+            self._tried = max(self._tried, items[-1].end)
         at = Cursor(self._attempt, items[0].start)
         elements = [item.element for item in items]
         stored = self._store.append(self._job_id, at, elements, end=items[-1].end, lines=items[-1].lines)
@@ -264,7 +298,7 @@ class Shipper(threading.Thread):
                 bytes=cutter.offset,
                 lines=cutter.lines,
                 dropped=sum(last - first for first, last in self._missing),
-                sha256=cutter.sha256 if self._saw_all else None,
+                sha256=cutter.sha256 if self._saw_all and not self._altered else None,
                 ended_at=ended_at,
             ),
         )
