@@ -6,6 +6,9 @@ callbacks in the web process, and unpickling a job runs users' code.
 
 from __future__ import annotations
 
+import json
+import pickletools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +23,10 @@ from tailer.store import check_job_id, now_ms, redis_errors
 
 WAITING = frozenset({"created", "queued", "scheduled", "deferred", "rate_limited", "ready_to_enqueue"})
 """RQ's states of a job that has yet to run (again)."""
+MOST_FUNCTIONS = 10_000
+"""Names of functions kept: they are looked up once a job, and only for readers who are limited to some."""
+_FUNCTION_IN = 1 << 16
+"""Bytes of a job's data in which the name of its function must be; it is the first thing there."""
 _FIELDS = (
     "status",
     "origin",
@@ -63,6 +70,7 @@ class Jobs:
 
     def __init__(self, connection: redis.Redis) -> None:
         self.connection = connection
+        self._functions: dict[tuple[str, int | None], str | None] = {}
 
     def state(self, job_id: str) -> JobState:
         """Return RQ's view of one job."""
@@ -86,6 +94,18 @@ class Jobs:
                     states[i]["position"] = position + 1 if isinstance(position, int) else None
         return [JobState(job_id, **state) for job_id, state in zip(job_ids, states, strict=True)]
 
+    def function(self, state: JobState) -> str | None:
+        """Return the name of the function that a job calls; ``None`` if it cannot be known."""
+        # An id may be used again, for another function.
+        known = state.job_id, state.created_at
+        if known not in self._functions:
+            with redis_errors():
+                data: Any = self.connection.hget(Job.key_for(check_job_id(state.job_id)), "data")
+            if len(self._functions) >= MOST_FUNCTIONS:
+                self._functions.clear()
+            self._functions[known] = function_in(data) if data else None
+        return self._functions[known]
+
     def queued(self, *, queue: str | None, limit: int) -> list[str]:
         """Return ids of jobs that wait in a queue, or in all of them, next to run first."""
         with redis_errors():
@@ -99,6 +119,33 @@ class Jobs:
                     pipe.lrange(key, 0, limit - 1)
                 found = pipe.execute()
         return [job_id.decode(errors="replace") for ids in found for job_id in ids][:limit]
+
+
+def function_in(data: bytes) -> str | None:
+    """Return the name of the function in a job's data as RQ stores it; ``None`` if it is not found.
+
+    The data is a tuple that begins with the name, pickled or as JSON, and perhaps compressed. It is looked at and
+    never unpickled, which would run what is in there.
+    """
+    try:
+        data = zlib.decompressobj().decompress(data, _FUNCTION_IN)
+    except zlib.error:
+        data = data[:_FUNCTION_IN]
+    try:
+        if data.startswith(b"["):
+            # What a long list of arguments was cut to is no JSON any more, but its first member is.
+            name, _ = json.JSONDecoder().raw_decode(data[1:].decode(errors="replace"))
+            return name if isinstance(name, str) else None
+        opened = False
+        for code, value, _ in pickletools.genops(data):
+            if opened and isinstance(value, str) and "UNICODE" in code.name:
+                return value
+            if code.name not in {"PROTO", "FRAME", "MARK"}:
+                return None
+            opened = code.name == "MARK"
+    except ValueError:
+        return None
+    return None
 
 
 def _fields(values: Sequence[bytes | None] | Exception, ttl: int) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Attempt:
     queue: str = ""
     description: str = ""
     capture: str = ""
+    function: str = ""
 
     offset = length = end = 0
 

@@ -94,7 +94,7 @@ class _Recording(_Base):
 
     def _about(self, job: Job) -> Attempt:
         execution = self.execution.id if self.execution else ""
-        return about(execution, self.name, job.origin, job.description or "", self._configured().capture)
+        return about(job, execution, self.name, self._configured().capture)
 
     def _ending(self, job: Job, capture: Capture, death: Death) -> End:
         try:

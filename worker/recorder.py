@@ -12,7 +12,9 @@ from dataclasses import replace
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from rq.job import Job
 
+from tailer.jobs import function_in
 from tailer.records import Attempt, End
 from tailer.settings import Settings
 from tailer.store import LogStore, connect, now_ms
@@ -31,7 +33,7 @@ EXIT_PATIENCE_S = 5.0
 MAX_UNFINISHED = 4
 """Ended jobs whose output may still wait for Redis; the oldest is given up for a new one, so memory is bounded."""
 DESCRIPTION = REASON = 500
-"""Most characters of a job's description, and of the reason for its end, in its log's records."""
+"""Most characters of a job's description, and of its function's name and the reason for its end, in its records."""
 
 _unfinished: deque[Shipper] = deque()
 
@@ -155,6 +157,7 @@ def _wait_for_unfinished() -> None:
         shipper.join(max(0.0, deadline - time.monotonic()))
 
 
-def about(execution: str, worker: str, queue: str, description: str, capture: str) -> Attempt:
+def about(job: Job, execution: str, worker: str, capture: str) -> Attempt:
     """Return the attempt record of an execution that begins now."""
-    return Attempt(now_ms(), 0, execution, worker, queue, description[:DESCRIPTION], capture)
+    description, function = (job.description or "")[:DESCRIPTION], (function_in(job.data) or "")[:DESCRIPTION]
+    return Attempt(now_ms(), 0, execution, worker, job.origin, description, capture, function)
