@@ -27,7 +27,7 @@ from tailer.query import LogQuery
 from tailer.settings import Settings, web_url
 from tailer.stack import up as run_up
 from tailer.store import connect, redis_errors
-from tailer.terminal import Screen, exit_code, jobs_table, printable
+from tailer.terminal import WIDEST_LINE, Screen, exit_code, jobs_table, printable
 from tailer.workers import live_workers
 
 PATIENCE_S = 300.0
@@ -42,7 +42,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TailerError as error:
-            click.echo(f"tailer: {error}", err=True)
+            click.echo(f"tailer: {printable(str(error), widest=WIDEST_LINE)}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.exit(ExitCode.SIGNALLED + signal.SIGINT)
@@ -114,23 +114,35 @@ def main() -> None:
     metavar="SECONDS",
     help="Give up after so long without a connection.",
 )
+@click.option("--raw", is_flag=True, help="Send a terminal all that the job sends, also what steers it.")
 @url_option
-def follow(job_id: str, *, no_follow: bool, patience: float, url: str | None, **options: str | bool | None) -> None:
+def follow(
+    job_id: str, *, no_follow: bool, patience: float, raw: bool, url: str | None, **options: str | bool | None
+) -> None:
     """Print a job's output as it comes, until the job is over.
 
-    The job's bytes go to stdout as they are. What Tailer has to say goes to stderr: how the job ended if it did not
+    The job's bytes go to stdout as they are; to a terminal, without what would do more to it than colours, links and
+    going back to the beginning of the line. What Tailer has to say goes to stderr: how the job ended if it did not
     finish well, and where bytes are missing. Survives restarts of the web side, and of Redis, without losing or
     repeating a byte.
     """
     given = {name: "1" if value is True else str(value) for name, value in options.items() if value}
     query = LogQuery.parse({**given, "follow": "0" if no_follow else "1"})
     settings = Settings.from_env()
-    _follow(settings, url or settings.url, job_id, query, patience)
+    _follow(settings, url or settings.url, job_id, query, patience, raw=raw)
 
 
-def _follow(settings: Settings, url: str | None, job_id: str, query: LogQuery, patience: float = PATIENCE_S) -> None:
+def _follow(
+    settings: Settings,
+    url: str | None,
+    job_id: str,
+    query: LogQuery,
+    patience: float = PATIENCE_S,
+    *,
+    raw: bool = False,
+) -> None:
     """Show the log, and leave with the job's outcome."""
-    screen = Screen(query.options)
+    screen = Screen(query.options, raw=raw)
     log: RemoteLog | DirectLog
     if url:
         log = RemoteLog(Web(url), job_id, query, patience=patience, notice=screen.tell)

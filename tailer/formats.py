@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
@@ -29,7 +29,11 @@ _ESCAPES = re.compile(
     # of them loses its ESC: left in, it might make one out of what follows when something between was taken out.
     rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
 )
-_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
+_UNFINISHED = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)|(?<!\xc2)\xc2+)\Z")
+_C1 = re.compile(rb"\xc2([\x80-\x9f])")
+"""The same functions as single characters (ECMA-48, section 5.3), as terminals take them in UTF-8."""
+_STRAY = re.compile(rb"(?<!\xc2)\xc2+(?=\x1b)")
+"""What might make one of these out of what follows, when the escape sequence between was taken out."""
 _LONGEST_ESCAPE = 4096
 _INCOMPLETE = re.compile(rb"(?:\r|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
 """What an event must not end with: the first bytes of a UTF-8 character, or a CR whose LF may follow."""
@@ -63,19 +67,25 @@ class Encoder(channel.Encoder, Protocol):
 
 
 class Stripper:
-    """Takes terminal escape sequences out of a byte stream, also those that are split between pieces."""
+    """Takes terminal escape sequences out of a byte stream, also those that are split between pieces.
 
-    def __init__(self) -> None:
+    ``left`` is what takes the place of each of them.
+    """
+
+    def __init__(self, left: Callable[[re.Match[bytes]], bytes] | bytes = b"") -> None:
         self._held = b""
+        self._left = left
 
     def strip(self, data: bytes) -> bytes:
         """Return ``data`` without escape sequences; the start of an unfinished one is held back."""
         data = self._held + data
+        if b"\xc2" in data:
+            data = _STRAY.sub(b"", _C1.sub(lambda match: b"\x1b%c" % (match[1][0] - 0x40), data))
         unfinished = _UNFINISHED.search(data)
         held = len(data) - unfinished.start() if unfinished else 0
         stop = len(data) - (held if held <= _LONGEST_ESCAPE else 0)
         self._held = data[stop:]
-        return _ESCAPES.sub(b"", data[:stop])
+        return _ESCAPES.sub(self._left, data[:stop])
 
 
 class _Filtering:
@@ -129,7 +139,7 @@ class Text(_Filtering):
         if isinstance(event, Chunk):
             return self._chunk(event)
         if isinstance(event, Hole):
-            return self._own_line(f"{event.length} bytes are missing here: {event.cause}")
+            return self._own_line(plain(f"{event.length} bytes are missing here: {event.cause}"))
         if isinstance(event, Final) and event.end.outcome != "finished":
             return self._own_line(sentence(event.end))
         # NUL is what terminals ignore and files can be rid of; asked for with heartbeat=1.
@@ -303,13 +313,18 @@ def state_of(state: JobState) -> dict[str, Any]:
 
 
 def sentence(end: End) -> str:
-    """Return how a job ended, in one line for a person."""
+    """Return how a job ended, in one line for a person, whatever its exception says."""
     what = {"timeout": "timed out", "killed": "killed"}.get(end.outcome, end.outcome)
     if end.signal is not None and end.outcome == "killed":
         what += f" by signal {end.signal} ({_signal_name(end.signal)})"
     if end.duration is not None and end.outcome not in {"expired", "deleted", "canceled"}:
         what += f" after {end.duration:.1f} s"
-    return f"{what}: {end.reason}" if end.reason else what
+    return plain(f"{what}: {end.reason}" if end.reason else what)
+
+
+def plain(text: str) -> str:
+    """Return the text on one line, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def _signal_name(number: int) -> str:

@@ -391,7 +391,11 @@ def test_an_escape_sequence_is_taken_out_wherever_it_is_cut(escape):
     [
         (b"", b""),
         (b"no escape [0m ] here\r\n\x07\x08", b"no escape [0m ] here\r\n\x07\x08"),
-        ("é😀\x9b1m".encode(), "é😀\x9b1m".encode()),
+        ("é😀 \xa0\xc2".encode(), "é😀 \xa0\xc2".encode()),
+        ("é\x9b1m😀\x9d0;a title\x9c\x85x\x9b2".encode(), "é😀x".encode()),
+        (b"\xc2\x1b[0m\x9b31mx", b"\x9b31mx"),
+        (b"\xc2\xc2\x1b\x9b31mx", b"\x9b31mx"),
+        (b"\x9b\xc3\x9b", b"\x9b\xc3\x9b"),
         (b"\x1b[1mbold\x1b[0m and \x1b[31mred\x1b[0m", b"bold and red"),
         (b"\x1b[\x1b[0mx", b"[x"),
         (b"\x1b\x1b[0m[31mx", b"[31mx"),
@@ -402,12 +406,16 @@ def test_an_escape_sequence_is_taken_out_wherever_it_is_cut(escape):
     ],
 )
 def test_what_is_left_of_text_with_escape_sequences(data, left):
-    """Well-formed sequences go; of what only begins like one the ESC goes, and its text stays."""
+    """Well-formed sequences go, also those that begin with a control character of eight bits, as UTF-8 has them.
+
+    Of what only begins like one the ESC goes, and its text stays; nothing new comes of what is left.
+    """
     assert Stripper().strip(data) == left
 
 
 pieces_of_escapes = st.lists(
     st.sampled_from([*ESCAPES, b"\x1b", b"\x1b[", b"\x1b]", b"[", b"]", b"m", b"0", b";", b"\x07", b"\\", b" ", b"\n"])
+    | st.sampled_from([b"\xc2", b"\x9b", b"\xc2\x9b", b"\xc2\x9d", b"\xc2\x9c", b"\xc2\xa0"])
     | st.binary(max_size=3),
     max_size=12,
 ).map(b"".join)
@@ -423,10 +431,11 @@ def test_stripping_does_not_depend_on_how_a_log_is_cut(data, places):
     whole = Stripper().strip(data)
     assert found == whole
     assert b"\x1b" not in whole
+    assert not re.search(rb"\xc2[\x80-\x9f]", whole)
     assert Stripper().strip(whole) == whole
 
 
-@given(pieces_of_escapes.filter(lambda data: b"\x1b]" not in data))
+@given(pieces_of_escapes.filter(lambda data: not re.search(rb"\x1b[\]PX^_]|\xc2[\x90\x98\x9d-\x9f]", data)))
 def test_all_formats_strip_alike(data):
     """The text of records is the text, stripped; strings that span lines aside."""
     wanted = Options(strip=True)
@@ -454,6 +463,16 @@ def test_each_stream_is_stripped_by_itself():
 
 
 # Words.
+
+
+@given(st.text())
+def test_no_end_has_control_characters_in_its_words(reason):
+    """Whatever an exception or a hole's cause says: one line, and nothing in it that a terminal would obey."""
+    end = End(outcome="failed", attempt=1, final=True, reason=reason, duration=1.0)
+    told = Hole(TIME, 0, 1, 1, False, 5, reason)
+    body = encoded(Text(Options()), told, Final(end)).decode()
+    assert body.count("\n") == 2
+    assert all(line.isprintable() for line in body.splitlines())
 
 
 @pytest.mark.parametrize(
