@@ -48,7 +48,8 @@ class Pause:
 
     With a ``reader`` it is up to date and waits for nothing but output, so that the channel may serve it meanwhile,
     and then moves the reader and sets ``served``. That takes an ``encoder``, and ``heartbeat``, the longest silence
-    in seconds. One that waits for several channels has ``parts`` instead, a pause for each.
+    in seconds. It is served until ``deadline`` at most, as of ``time.monotonic()``. One that waits for several channels
+    has ``parts`` instead, a pause for each.
     """
 
     timeout: float
@@ -57,6 +58,7 @@ class Pause:
     reader: LogReader | None = None
     heartbeat: float = float("inf")
     encoder: Encoder | None = None
+    deadline: float = float("inf")
     served: bool = False
     parts: tuple[Pause, ...] = ()
 
@@ -262,13 +264,14 @@ class Channel:
             if not feed.members:
                 self.feeds.remove(feed)
 
-    def release(self) -> None:
-        """Let all who are served go on by themselves from where they are."""
+    def release(self, one: Follower | None = None) -> None:
+        """Let all who are served, or that one, go on by themselves from where they are."""
         self.flush()
         place = self._live.place if self._live else None
         for feed in list(self.feeds):
             for follower in list(feed.members):
-                self._release(follower, place)
+                if one in {None, follower}:
+                    self._release(follower, place)
 
     def _release(self, follower: Follower, place: Place | None) -> None:
         pause = follower.pause

@@ -1,4 +1,4 @@
-"""The command line: `tailer follow|jobs|run|up|demo|doctor`."""
+"""The command line: `tailer follow|jobs|link|run|up|demo|doctor`."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _follow(
     screen = Screen(query.options, raw=raw)
     log: RemoteLog | DirectLog
     if url:
-        log = RemoteLog(Web(url), job_id, query, patience=patience, notice=screen.tell)
+        log = RemoteLog(Web(url, settings.token), job_id, query, patience=patience, notice=screen.tell)
     else:
         log = DirectLog(Hub.open(settings), job_id, query, patience=patience, notice=screen.tell)
     sys.exit(exit_code(screen.show(log.events())))
@@ -170,7 +170,7 @@ def jobs(queue: str | None, status: str | None, limit: str, *, as_json: bool, ur
     query = ListQuery.parse(given)
     settings = Settings.from_env()
     if where := url or settings.url:
-        found = Web(where).get("/jobs", given)
+        found = Web(where, settings.token).get("/jobs", given)
     else:
         hub = Hub.open(settings)
         found = page(hub.store, hub.jobs, query)
@@ -178,6 +178,34 @@ def jobs(queue: str | None, status: str | None, limit: str, *, as_json: bool, ur
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo(jobs_table(found["jobs"]), nl=False)
+
+
+@main.command(
+    epilog=_examples(
+        "tailer link 5f0c1a --url https://logs.example.org",
+        "tailer link 5f0c1a --for 10m",
+        "curl -N $(tailer link 5f0c1a --log)",
+    )
+)
+@click.argument("job_id", metavar="JOB")
+@click.option("--for", "duration", metavar="TIME", default="1h", show_default=True, help="How long it is valid.")
+@click.option("--log", "as_log", is_flag=True, help="Print the URL of the log itself, for programs.")
+@url_option
+def link(job_id: str, duration: str, *, as_log: bool, url: str | None) -> None:
+    """Print a URL that reads one job's log, and nothing else, for a while.
+
+    Whoever has it needs no token. The web side signs it with TAILER_SECRET_KEY.
+    """
+    settings = Settings.from_env()
+    where = url or settings.url
+    if not where:
+        raise click.UsageError("name the web side with --url or TAILER_URL")
+    web = Web(where, settings.token)
+    made = web.link(job_id, duration)
+    try:
+        click.echo(printable(made["log_url" if as_log else "url"], widest=WIDEST_LINE))
+    except (KeyError, TypeError, AttributeError):
+        raise web.stranger() from None
 
 
 @main.command(

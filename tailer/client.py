@@ -15,7 +15,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from tailer.errors import TailerError, WebUnavailable
+from tailer.errors import TailerError, Unauthorized, WebUnavailable
 from tailer.follow import Final, Placed
 from tailer.formats import NDJSON
 from tailer.query import LogQuery
@@ -33,34 +33,48 @@ _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}
 
 
 class Web:
-    """Tailer's web side at ``url``. A connection that is silent for ``silence`` seconds counts as dead."""
+    """Tailer's web side at ``url``, asked with a ``token`` if that is given.
 
-    def __init__(self, url: str, *, silence: float = SILENCE_S) -> None:
+    A connection that is silent for ``silence`` seconds counts as dead.
+    """
+
+    def __init__(self, url: str, token: str | None = None, *, silence: float = SILENCE_S) -> None:
         self.url = url
+        credential = {"Authorization": f"Bearer {token}"} if token else {}
         # Redirects only: whatever else goes wrong is tried again here, where it is known from which cursor.
         retries = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
         self._pool = urllib3.PoolManager(
-            retries=retries, timeout=urllib3.Timeout(connect=CONNECT_S, read=silence), headers={"Accept": _ACCEPT}
+            retries=retries,
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=silence),
+            headers={"Accept": _ACCEPT, **credential},
         )
 
-    def open(self, path: str, parameters: Mapping[str, str] | None = None) -> urllib3.BaseHTTPResponse:
+    def open(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, method: str = "GET"
+    ) -> urllib3.BaseHTTPResponse:
         """Ask for ``path``; returns the answer with its body still to be read.
 
         Raises:
             WebUnavailable: there is no answer, or one that says "later".
-            TailerError: any other answer than 200, in the server's words.
+            TailerError: an answer that tells of no success, in the server's words.
         """
         try:
-            response = self._pool.request("GET", self.url + path, fields=parameters, preload_content=False)
+            response = self._pool.request(method, self.url + path, fields=parameters, preload_content=False)
         except HTTPError as error:
             raise WebUnavailable(f"{self.url}: {_cause(error)}") from None
-        if response.status != HTTPStatus.OK:
+        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
             raise self._problem(response)
         return response
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """Return what the JSON at ``path`` says; raises as ``open``."""
-        response = self.open(path, parameters)
+        return self._read(self.open(path, parameters))
+
+    def link(self, job_id: str, duration: str) -> Any:
+        """Have a link made for a job's log: see ``POST /jobs/<id>/link`` in the protocol; raises as ``open``."""
+        return self._read(self.open(f"/jobs/{check_job_id(job_id)}/link", {"for": duration}, method="POST"))
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> Any:
         try:
             return json.loads(response.data)
         except HTTPError as error:
@@ -79,6 +93,9 @@ class Web:
         kind = WebUnavailable if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else TailerError
         if response.status in _BUSY:
             kind = WebUnavailable
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            response.close()
+            return Unauthorized(f"{self.url} asks for a token, or does not know this one: set TAILER_TOKEN")
         try:
             told = json.loads(response.data)["detail"]
             return kind(told if response.status < HTTPStatus.INTERNAL_SERVER_ERROR else f"{self.url}: {told}")

@@ -74,7 +74,7 @@ def _show(log: Path, *, keep: bool) -> None:
 def _stack(url: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `tailer up` on this Redis for the block, its words in ``log``; ``TailerError`` if it does not start."""
     # None of the user's places: a demo must not print into their logs, nor run their jobs.
-    env = environment(REDIS_URL=url, RQ_REDIS_URL="", TAILER_REDIS_URL="", TAILER_URL="")
+    env = environment(REDIS_URL=url, RQ_REDIS_URL="", TAILER_REDIS_URL="", TAILER_URL="", TAILER_TOKENS="")
     argv = [sys.executable, "-m", "tailer.cli", "up", "--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(

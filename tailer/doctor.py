@@ -40,7 +40,7 @@ def examine() -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding(FAIL, "settings", str(error))
         return
-    yield Finding(OK, "settings", f"capture {settings.capture}, logs kept {settings.ttl} s, auth {settings.auth}")
+    yield Finding(OK, "settings", f"capture {settings.capture}, logs kept {settings.ttl} s, {_readers(settings)}")
     rq = connect(settings.rq_url)
     if settings.log_url and settings.log_url != settings.rq_url:
         yield from _server("Redis (logs)", connect(settings.log_url))
@@ -49,9 +49,13 @@ def examine() -> Iterator[Finding]:
         yield from _server("Redis", rq)
     yield from _workers(rq)
     if settings.url:
-        yield from _web(Web(settings.url))
+        yield from _web(Web(settings.url, settings.token))
     else:
         yield Finding(OK, "web side", "not looked at: TAILER_URL names none")
+
+
+def _readers(settings: Settings) -> str:
+    return f"tokens of {len(settings.tokens)} readers" if settings.tokens else f"auth {settings.auth}"
 
 
 def _server(subject: str, connection: redis.Redis) -> Iterator[Finding]:

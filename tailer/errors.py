@@ -50,21 +50,47 @@ class InvalidParameter(TailerError):
         self.allowed = allowed
 
 
+class Unauthorized(TailerError):
+    """The request has no credential, or none that is known or still valid."""
+
+    status = 401
+    title = "Not authorized"
+
+
 class Forbidden(TailerError):
-    """The client may not read logs from where it is."""
+    """The client may not do this: from where it is, or with the credential that it has."""
 
     status = 403
     title = "Forbidden"
 
 
 class UnknownJob(TailerError):
-    """Neither RQ nor the log store knows this job."""
+    """Neither RQ nor the log store knows this job, as far as this reader may know: ``restricted`` may not read all."""
 
     status = 404
     title = "No such job"
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id[:80]!r}: RQ does not know it and it has left no log")
+    def __init__(self, job_id: str, *, restricted: bool = False) -> None:
+        why = (
+            "there is none, or it is not for you to read"
+            if restricted
+            else "RQ does not know it and it has left no log"
+        )
+        super().__init__(f"no job {job_id[:80]!r}: {why}")
+
+
+class BodyTooLarge(TailerError):
+    """The request's body is larger than any that Tailer takes."""
+
+    status = 413
+    title = "Body too large"
+
+
+class UrlTooLong(TailerError):
+    """The request's URL is longer than any that Tailer takes."""
+
+    status = 414
+    title = "URL too long"
 
 
 class UnknownAttempt(TailerError):
@@ -99,6 +125,20 @@ class TooManyFollowers(TailerError):
 
     status = 503
     title = "Too many followers"
+
+
+class TooManyForReader(TailerError):
+    """This credential, or this process, has as many followers as the settings allow."""
+
+    status = 429
+    title = "Follower limit reached"
+
+
+class LinksOff(TailerError):
+    """No key is set to sign links with."""
+
+    status = 501
+    title = "Links are off"
 
 
 class ServerStopping(TailerError):

@@ -49,6 +49,9 @@ IDLE_S = 30.0
 BACKOFF_S = (0.1, 2.0)
 RESERVED = 128
 """File descriptors left for all but followers: a server that runs out of them cannot even turn clients away."""
+DEADLINE_STEP_S = 60.0
+"""How often is looked whether a follower whose stream has to end at a given time is still there."""
+FOREVER = float("inf")
 DRIVERS = 8
 """Threads that bring taken-over followers up to date."""
 
@@ -436,17 +439,33 @@ class Hub:
             self._resume(follower)
             return
         if pause.channel and pause.channel.park(follower, pause):
+            self._set_deadline(follower, pause)
             return
         for channel in pause.channels:
             channel.waiting.add(follower)
-        heapq.heappush(self._timers, (time.monotonic() + pause.timeout, next(self._numbers), follower, pause))
+        self._set_timer(time.monotonic() + pause.timeout, follower, pause)
+
+    def _set_deadline(self, follower: Follower, pause: Pause) -> None:
+        """See to it that a served follower goes on by itself at its deadline."""
+        if pause.deadline < FOREVER:
+            # In steps: a timer holds the follower, which may have left long before.
+            self._set_timer(min(pause.deadline, time.monotonic() + DEADLINE_STEP_S), follower, pause)
+
+    def _set_timer(self, when: float, follower: Follower, pause: Pause) -> None:
+        heapq.heappush(self._timers, (when, next(self._numbers), follower, pause))
 
     def _expire_timers(self) -> None:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             _, _, follower, pause = heapq.heappop(self._timers)
-            if follower.pause is pause and not (follower.busy or follower.feed or follower.left):
+            if follower.pause is not pause or follower.busy or follower.left:
+                continue
+            if not follower.feed:
                 self._resume(follower)
+            elif pause.channel and now >= pause.deadline:
+                pause.channel.release(follower)
+            else:
+                self._set_deadline(follower, pause)
 
     def _stir(self, fd: int, events: int) -> None:
         """Something has happened to a client's socket."""

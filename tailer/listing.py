@@ -12,6 +12,7 @@ from rq.job import JobStatus
 from tailer.errors import InvalidParameter, LogExpired, UnknownJob
 from tailer.formats import rfc3339, state_of
 from tailer.jobs import Jobs, JobState
+from tailer.readers import ALL, Reader
 from tailer.records import OUTCOMES
 from tailer.settings import whole_number
 from tailer.store import JOB_ID, AttemptSummary, LogStore, LogSummary, check_job_id
@@ -19,7 +20,11 @@ from tailer.store import JOB_ID, AttemptSummary, LogStore, LogSummary, check_job
 MAX_LIMIT = 500
 MAX_SCAN = 5000
 """Most jobs looked at for one page; a filter that finds nothing must not read the whole index."""
+LAST_ID = "z" * 200
+"""Behind every id of a job."""
 STATUSES = tuple(status.value for status in JobStatus)
+Known = tuple[JobState, LogSummary | None]
+"""What RQ knows of a job, and the store."""
 _BEFORE = re.compile(r"([0-9]{1,15}):([A-Za-z0-9_-]{1,200})")
 
 
@@ -63,50 +68,80 @@ def _limit(value: str) -> int:
     return limit
 
 
-def look_up(store: LogStore, jobs: Jobs, job_id: str) -> tuple[JobState, LogSummary | None]:
+def look_up(store: LogStore, jobs: Jobs, job_id: str, reader: Reader = ALL) -> Known:
     """Return what RQ and the store know of a job.
 
     Raises:
-        UnknownJob: neither of them knows it.
+        UnknownJob: neither of them knows it, or the reader may not read it.
         LogExpired: it had a log.
     """
     check_job_id(job_id)
+    if reader.only not in {None, job_id}:
+        raise UnknownJob(job_id, restricted=True)
     state, summary = jobs.state(job_id), store.summary(job_id)
     if state.status is None and summary is None:
-        raise LogExpired(job_id) if store.expired(job_id) else UnknownJob(job_id)
+        # Nobody knows any more whose it was: who may not read all is not told that there was one.
+        if (reader.only or not reader.restricted) and store.expired(job_id):
+            raise LogExpired(job_id)
+        raise UnknownJob(job_id, restricted=reader.restricted)
+    if not reader.reads(jobs, state, summary):
+        raise UnknownJob(job_id, restricted=True)
     return state, summary
 
 
-def page(store: LogStore, jobs: Jobs, query: ListQuery) -> dict[str, Any]:
+def page(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader = ALL) -> dict[str, Any]:
     """Return a page of jobs: those that wait in a queue first (on the first page), then those with a log, newest first.
 
-    ``next`` is what ``before`` of the next page is, ``None`` on the last one.
+    Only those that ``reader`` may read. ``next`` is what ``before`` of the next page is, ``None`` on the last one.
     """
-    found: list[dict[str, Any]] = []
-    if query.before is None:
-        ids = [job_id for job_id in jobs.queued(queue=query.queue, limit=query.limit) if JOB_ID.fullmatch(job_id)]
-        for state, summary in _both(store, jobs, ids):
-            # One that waits for another attempt has a log, and is found by that; a queue may name jobs that are gone.
-            if summary is None and state.status and _matches(state, summary, query):
-                found.append(describe(state, summary))
-    last, scanned = query.before, 0
+    found, following = find(store, jobs, query, reader)
+    return {"jobs": [describe(*known) for known in found], "next": following}
+
+
+def find(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader = ALL) -> tuple[list[Known], str | None]:
+    """Return the jobs of a page, and what ``before`` of the next one is: see ``page``."""
+    found = _waiting(store, jobs, query, reader) if query.before is None else []
+    place, told, scanned = query.before, query.before, 0
     while scanned < MAX_SCAN:
-        entries = store.jobs(limit=query.limit, before=last)
+        entries = store.jobs(limit=query.limit, before=place)
         for entry, (state, summary) in zip(entries, _both(store, jobs, [job_id for _, job_id in entries]), strict=True):
             if len(found) >= query.limit:
                 # Where those in queues fill the first page, the second one begins with the newest log.
-                time, job_id = last or (entry[0] + 1, "-")
-                return {"jobs": found, "next": f"{time}:{job_id}"}
-            last = entry
-            if summary and _matches(state, summary, query):
-                found.append(describe(state, summary))
+                return found, _next(told or (entry[0] + 1, "-"))
+            place = entry
+            if reader.reads(jobs, state, summary):
+                told = entry
+                if summary and _matches(state, summary, query):
+                    found.append((state, summary))
         scanned += len(entries)
         if len(entries) < query.limit:
-            return {"jobs": found, "next": None}
-    return {"jobs": found, "next": f"{last[0]}:{last[1]}" if last else None}
+            return found, None
+    # The id of a job that is not for this reader must not be in what it gets; so those of the same time come again.
+    return found, _next(place if place == told else (place[0], LAST_ID)) if place else None
 
 
-def _both(store: LogStore, jobs: Jobs, ids: list[str]) -> list[tuple[JobState, LogSummary | None]]:
+def _waiting(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader) -> list[Known]:
+    """Return the jobs that wait in a queue and have no log yet."""
+    # With others' jobs before its own, a reader must find those all the same.
+    limit = MAX_SCAN if reader.restricted else query.limit
+    ids = [job_id for job_id in jobs.queued(queue=query.queue, limit=limit) if JOB_ID.fullmatch(job_id)]
+    found: list[Known] = []
+    for start in range(0, len(ids), query.limit):
+        for state, summary in _both(store, jobs, ids[start : start + query.limit]):
+            # One that waits for another attempt has a log, and is found by that; a queue may name jobs that are gone.
+            wanted = summary is None and state.status and _matches(state, summary, query)
+            if wanted and len(found) < query.limit and reader.reads(jobs, state, summary):
+                found.append((state, summary))
+        if len(found) >= query.limit:
+            break
+    return found
+
+
+def _next(place: tuple[int, str]) -> str:
+    return f"{place[0]}:{place[1]}"
+
+
+def _both(store: LogStore, jobs: Jobs, ids: list[str]) -> list[Known]:
     return list(zip(jobs.states(ids), store.summaries(ids), strict=True)) if ids else []
 
 

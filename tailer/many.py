@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
-from tailer.board import LOOK_S, Board
+from tailer.board import LOOK_S, View
 from tailer.channel import Pause
-from tailer.errors import InvalidParameter, ServerStopping, StoreUnavailable, TailerError
+from tailer.errors import InvalidParameter, ServerStopping, TailerError, Unauthorized
 from tailer.follow import Final, Placed
 from tailer.formats import RETRY_MS, SSE, Options, named
 from tailer.lending import Items
@@ -112,7 +112,7 @@ def switch_to(job_id: str) -> bytes:
     return named("job", {"job": job_id})
 
 
-def together(query: StreamQuery, follow: Follow, board: Board, heartbeat: float, problem: Problem) -> Items:
+def together(query: StreamQuery, follow: Follow, view: View | None, heartbeat: float, problem: Problem) -> Items:
     """Yield the events of all logs, and the list as it changes, for as long as there are any."""
     yield b"retry: %d\n\n" % RETRY_MS
     with ExitStack() as held:
@@ -123,26 +123,24 @@ def together(query: StreamQuery, follow: Follow, board: Board, heartbeat: float,
             except TailerError as error:
                 yield switch_to(job_id) + SSE.error(problem(error))
         try:
-            yield from _take_turns(logs, board if query.list else None, heartbeat if query.wait else 0, problem)
+            yield from _take_turns(logs, view, heartbeat if query.wait else 0, problem)
         except Exception as error:
-            if not isinstance(error, ServerStopping):
+            if not isinstance(error, ServerStopping | Unauthorized):
                 logger.exception("a stream of several logs ends early")
             yield switch_to("") + SSE.error(problem(error))
 
 
-def _take_turns(logs: list[Log], board: Board | None, heartbeat: float, problem: Problem) -> Items:
+def _take_turns(logs: list[Log], view: View | None, heartbeat: float, problem: Problem) -> Items:
     """Yield one event of each log at a time, so that a busy one does not keep the others waiting.
 
     Without a ``heartbeat`` that is all; else it goes on for as long as there may be more.
     """
-    shown, version, spoke = None, 0, time.monotonic()
-    while logs or board:
+    shown, spoke = None, time.monotonic()
+    while logs or view:
         said = False
-        if board:
-            version, told = _listed(board, version)
-            if told:
-                said = True
-                yield named("jobs", told)
+        if view and (told := view.news()):
+            said = True
+            yield named("jobs", told)
         for log in [log for log in logs if not log.rests]:
             try:
                 data = log.next()
@@ -165,17 +163,10 @@ def _take_turns(logs: list[Log], board: Board | None, heartbeat: float, problem:
             spoke = now
             yield named("ping", {})
         elif all(log.rests for log in logs):
-            yield _rest(logs, spoke + heartbeat, board)
+            yield _rest(logs, spoke + heartbeat, view)
 
 
-def _rest(logs: Sequence[Log], beat: float, board: Board | None) -> Pause:
+def _rest(logs: Sequence[Log], beat: float, view: View | None) -> Pause:
     now = time.monotonic()
-    until = min([beat, *(log.until for log in logs), *([now + LOOK_S] if board else [])])
+    until = min([beat, *(log.until for log in logs), *([now + LOOK_S] if view else [])])
     return Pause(max(0.01, until - now), parts=tuple(log.pause for log in logs if log.pause))
-
-
-def _listed(board: Board, version: int) -> tuple[int, dict[str, Any] | None]:
-    # While Redis is away the list stays as it was, as the logs do.
-    with suppress(StoreUnavailable):
-        board.look()
-    return board.since(version)

@@ -61,4 +61,6 @@ def embedding() -> Response:
 def _script(response: Response) -> Response:
     # A worker has the policy of its own script: it loads another module, and a log.
     response.headers["Content-Security-Policy"] = "default-src 'none'; script-src 'self'; connect-src 'self'"
+    # Other sites' pages that embed a pane load its styles. Nothing in these files is anybody's.
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response

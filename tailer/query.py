@@ -227,14 +227,21 @@ def _event_id(value: str) -> Cursor:
     return Cursor.parse(value.removesuffix(END_MARK))
 
 
+def duration(value: str) -> int | None:
+    """Return the seconds of a duration such as ``10m`` or ``1h30m``; ``None`` if it is none."""
+    match = _DURATION.fullmatch(value)
+    if not match or not any(match.groups()):
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def moment(value: str) -> int:
     """Return ms since 1970 for an RFC 3339 time, unix seconds, or a duration before now; raises ``ValueError``."""
     if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,9})?", value):
         return int(float(value) * 1000)
-    duration = _DURATION.fullmatch(value)
-    if duration and any(duration.groups()):
-        days, hours, minutes, seconds = (int(part or 0) for part in duration.groups())
-        return now_ms() - 1000 * (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    if (ago := duration(value)) is not None:
+        return now_ms() - 1000 * ago
     try:
         # In a query string "+" stands for a space, so "+01:00" may arrive as " 01:00".
         time = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)

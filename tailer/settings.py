@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import redis
 
+from tailer import tokens
 from tailer.errors import SettingsError
+from tailer.tokens import Token
 
 T = TypeVar("T")
 
@@ -19,6 +21,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CAPTURE_MODES = ("separate", "merged", "pty")
 AUTH_MODES = ("loopback", "none")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+MAX_PROXIES = 10
 MAX_TTL = 100 * 365 * 24 * 3600
 """Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
 DAY_S = 86_400
@@ -41,7 +44,8 @@ class Settings:
     """What an operator can set. Each field is one environment variable, described in ``docs/operations.md``.
 
     ``log_url`` is ``None`` where none is set: a worker then writes logs to the Redis that RQ itself uses.
-    ``rq_url_given`` tells whether ``rq_url`` was set or is the default. Sizes are bytes, times are seconds.
+    ``rq_url_given`` tells whether ``rq_url`` was set or is the default. Of ``secret_keys`` the first one signs. Sizes
+    are bytes, times are seconds.
     """
 
     log_url: str | None = None
@@ -56,7 +60,14 @@ class Settings:
     heartbeat: float = 15.0
     stall_timeout: float = 300.0
     auth: str = "loopback"
+    tokens: tuple[Token, ...] = ()
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    trusted_proxies: int = 0
+    cors_origins: tuple[str, ...] = ()
+    max_followers: int = 20_000
+    max_followers_each: int = 500
     url: str | None = None
+    token: str | None = field(default=None, repr=False)
     dyno: bool = False
     demo_keep: bool = False
 
@@ -69,6 +80,10 @@ class Settings:
         """
         rq_url = _first(environ, "RQ_REDIS_URL", "REDIS_URL")
         log_url = _first(environ, "TAILER_REDIS_URL")
+        auth = _read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES))
+        given = _read_secret(environ, "TAILER_TOKENS", cls.tokens, tokens.parse)
+        if given and auth == "none":
+            raise SettingsError("TAILER_AUTH", auth, "with TAILER_TOKENS nobody reads without a token")
         return cls(
             log_url=redis_url(*log_url) if log_url else None,
             rq_url=redis_url(*rq_url) if rq_url else cls.rq_url,
@@ -81,8 +96,15 @@ class Settings:
             redact=_redact(environ),
             heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
             stall_timeout=_read(environ, "TAILER_STALL_TIMEOUT", cls.stall_timeout, _stall_timeout),
-            auth=_read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES)),
+            auth=auth,
+            tokens=given,
+            secret_keys=_read_secret(environ, "TAILER_SECRET_KEY", cls.secret_keys, _keys),
+            trusted_proxies=_read(environ, "TAILER_TRUSTED_PROXIES", cls.trusted_proxies, _proxies),
+            cors_origins=_read(environ, "TAILER_CORS_ORIGINS", cls.cors_origins, _origins),
+            max_followers=_read(environ, "TAILER_MAX_FOLLOWERS", cls.max_followers, _limit),
+            max_followers_each=_read(environ, "TAILER_MAX_FOLLOWERS_EACH", cls.max_followers_each, _limit),
             url=_read(environ, "TAILER_URL", cls.url, web_url),
+            token=_read_secret(environ, "TAILER_TOKEN", None, _bearer),
             dyno=bool(environ.get("DYNO")),
             demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
         )
@@ -130,6 +152,14 @@ def _redact(environ: Mapping[str, str]) -> Redact:
     return Redact(tuple(values), tuple(patterns), tuple(unset))
 
 
+def _read_secret(environ: Mapping[str, str], name: str, default: T, parse: Callable[[str], T]) -> T:
+    """Read as ``_read``, and repeat nothing of a value that cannot be used."""
+    try:
+        return parse(environ[name]) if environ.get(name) else default
+    except ValueError as error:
+        raise SettingsError(name, "…", str(error)) from None
+
+
 def _choice(allowed: tuple[str, ...]) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in allowed:
@@ -151,6 +181,38 @@ def _at_least(least: float, parse: Callable[[str], T], allowed: str) -> Callable
         return number
 
     return checked
+
+
+def _keys(value: str) -> tuple[str, ...]:
+    keys = tuple(value.split())
+    if not keys or min(map(len, keys)) < tokens.SHORTEST:
+        raise ValueError(f"use keys of {tokens.SHORTEST} characters or more with spaces between them, the newest first")
+    return keys
+
+
+def _bearer(value: str) -> str:
+    if not tokens.SECRET.fullmatch(value):
+        raise ValueError("use the token alone, without its name")
+    return value
+
+
+def _proxies(value: str) -> int:
+    number = _at_least(0, whole_number, allowed := f"the number of proxies in front, 0 to {MAX_PROXIES}")(value)
+    if number > MAX_PROXIES:
+        raise ValueError(f"use {allowed}")
+    return number
+
+
+def _limit(value: str) -> int:
+    return _at_least(1, whole_number, "a whole number from 1")(value)
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(value.split())
+    # No "*": with it any page could read what is on this machine.
+    if not origins or not all(re.fullmatch(r"https?://[a-z0-9.\-]+(:[0-9]{1,5})?", origin) for origin in origins):
+        raise ValueError("use origins such as https://app.example.org, with spaces between them")
+    return origins
 
 
 def _ttl(value: str) -> int:

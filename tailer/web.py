@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from http import HTTPStatus
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, redirect, request, url_for
+from flask import Blueprint, Flask, Response, current_app, g, jsonify, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
-from tailer import metrics, pane
-from tailer.board import Board
+from tailer import links, login, metrics, pane
+from tailer.auth import Access, Identify, check_origin, scheme
+from tailer.board import Board, View
 from tailer.channel import Pause
 from tailer.compression import Packer, negotiate
-from tailer.errors import Forbidden, ServerStopping, TailerError, TooManyFollowers
+from tailer.errors import (
+    BodyTooLarge,
+    Forbidden,
+    InvalidParameter,
+    ServerStopping,
+    StoreUnavailable,
+    TailerError,
+    TooManyFollowers,
+    Unauthorized,
+    UrlTooLong,
+)
 from tailer.follow import Final, Placed, Selection, follow, snapshot
-from tailer.formats import ENCODERS, SSE, Encoder
+from tailer.formats import ENCODERS, SSE, Encoder, rfc3339
 from tailer.hub import Hub
 from tailer.jobs import JobState
 from tailer.lending import Body, Items
+from tailer.limits import Limits
 from tailer.listing import ListQuery, describe, look_up, page
-from tailer.many import WHOLE_CHUNKS, StreamQuery, switch_to, together
-from tailer.query import LogQuery, preferred
+from tailer.many import WHOLE_CHUNKS, Problem, StreamQuery, switch_to, together
+from tailer.query import LogQuery, duration, preferred
+from tailer.readers import Reader
 from tailer.settings import Settings
 from tailer.store import Cursor, LogSummary, redis_errors
 
@@ -35,6 +49,14 @@ logger = logging.getLogger(__name__)
 HOLD_S = 1.0
 """How long a finished event stream stays open for its client to close it, which spares a needless reconnect."""
 RETRY_AFTER_S = 2
+COME_BACK = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+"""What is over after a while."""
+MAX_QUERY = 8192
+"""Bytes of a query string."""
+MAX_BODY = 16_384
+"""Bytes of a form."""
+PUBLIC = {f"tailer.{name}" for name in ("asset", "embedding", "healthz", "log_in", "log_out", "readyz")}
+"""What has nothing of any job in it."""
 
 blueprint = Blueprint("tailer", __name__, template_folder="templates")
 """All routes. The app that it is registered with must have been given to ``init_app``."""
@@ -51,22 +73,41 @@ def create_app(settings: Settings | None = None) -> Flask:
         SettingsError: naming the variable that cannot be used.
     """
     app = Flask("tailer")
-    init_app(app, settings or Settings.from_env(), take_over=True)
+    settings = settings or Settings.from_env()
+    init_app(app, settings, take_over=True)
     app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_problem)
+    if settings.trusted_proxies:
+        # Only what every proxy sets: with what it leaves alone, a client's own word would be taken for a proxy's.
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0)  # type: ignore[method-assign]
     return app
 
 
-def init_app(app: Flask, settings: Settings, *, take_over: bool = False) -> None:
+def init_app(
+    app: Flask,
+    settings: Settings,
+    *,
+    take_over: bool = False,
+    identify: Identify | None = None,
+    login: str | None = None,
+) -> None:
     """Give ``app`` what the blueprint needs: the settings and a ``Hub``. Connects to nothing yet.
 
     ``take_over`` lets the hub write to the connections of followers itself where the server lends them, which serves
     thousands of them. Only for an app whose responses no middleware changes: it would not see what the hub writes.
+
+    ``identify`` is the app's own login: it is called with each request, and returns a ``Reader``, or ``None`` for a
+    stranger; tokens and ``TAILER_AUTH`` are without effect then. ``login`` is the URL to which browsers of strangers
+    are led, with the one to come back to as ``next``.
     """
     hub = Hub.open(settings)
     hub.takes_over = take_over
     hubs.append(hub)
-    app.extensions["tailer"] = Extension(settings, hub, Board(hub))
+    if settings.auth == "none" and identify is None:
+        logger.warning("TAILER_AUTH=none: whoever reaches this server reads all logs")
+    limits = Limits(each=settings.max_followers_each, total=settings.max_followers)
+    app.extensions["tailer"] = Extension(settings, hub, Board(hub), Access(settings, identify, login), limits)
 
 
 class Extension(NamedTuple):
@@ -75,10 +116,16 @@ class Extension(NamedTuple):
     settings: Settings
     hub: Hub
     board: Board
+    access: Access
+    limits: Limits
 
 
 def _tailer() -> Extension:
     return cast("Extension", current_app.extensions["tailer"])
+
+
+def _reader() -> Reader:
+    return cast("Reader", g.tailer_reader)
 
 
 # Routes.
@@ -88,13 +135,14 @@ def _tailer() -> Extension:
 def log(job_id: str) -> Response:
     """Stream a job's log. Parameters and formats: ``docs/protocol.md``."""
     query = LogQuery.parse(
-        request.args.to_dict(),
+        _args(),
         accept=request.headers.get("Accept", ""),
         last_event_id=request.headers.get("Last-Event-ID"),
     )
-    settings, hub, _ = _tailer()
+    settings, hub, *_ = _tailer()
+    reader = _reader()
     _check_room(hub)
-    state, summary = look_up(hub.store, hub.jobs, job_id)
+    state, summary = look_up(hub.store, hub.jobs, job_id, reader)
     if query.saw_end and _is_over(state, summary):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).
         return Response(status=HTTPStatus.NO_CONTENT)
@@ -112,35 +160,56 @@ def log(job_id: str) -> Response:
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        items = stream(encoder, events, packer=packer, hold=HOLD_S if query.wait else 0)
-        response.response = Body(items, hub, request.environ, settings.stall_timeout)
+        hold = HOLD_S if query.wait else 0
+        response.response = _body(stream(encoder, reader.bounded(events), _problem_here(), packer=packer, hold=hold))
     return response
+
+
+def _body(items: Items) -> Body:
+    """Return the body of a response that counts as a follower. Raises ``TooManyForReader``."""
+    settings, hub, _, _, limits = _tailer()
+    return Body(limits.hold(items, _reader()), hub, request.environ, settings.stall_timeout)
 
 
 @blueprint.get("/stream")
 def many() -> Response:
     """Stream several jobs' logs, and the list of jobs. Events: ``docs/protocol.md``."""
-    query = StreamQuery.parse(request.args.to_dict(flat=False))
-    settings, hub, board = _tailer()
+    query = StreamQuery.parse({name: request.args.getlist(name) for name in _args()})
+    settings, hub, board, *_ = _tailer()
+    reader, problem = _reader(), _problem_here()
     _check_room(hub)
+    if query.list:
+        _check_list(reader)
 
     def begin(job_id: str, cursor: Cursor) -> Generator[Placed | Pause]:
-        look_up(hub.store, hub.jobs, job_id)
+        look_up(hub.store, hub.jobs, job_id, reader)
         selection = Selection(job_id=job_id, start=cursor)
-        return follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
+        events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
+        return reader.bounded(events)
 
     encoder = SSE(WHOLE_CHUNKS)
     items: Items
     if len(query.logs) == 1 and not query.list and query.wait:
         # One log alone is sent by the hub itself, as ``log`` is.
         ((job_id, cursor),) = query.logs
-        items = stream(encoder, begin(job_id, cursor), prefix=switch_to(job_id))
+        items = stream(encoder, begin(job_id, cursor), problem, prefix=switch_to(job_id))
     else:
-        items = together(query, begin, board, settings.heartbeat, _problem)
+        view = View(board, hub, reader) if query.list else None
+        items = together(query, begin, view, settings.heartbeat, problem)
     response = _streaming(encoder.content_type)
     response.headers["Tailer-Heartbeat"] = f"{settings.heartbeat:g}"
-    response.response = Body(items, hub, request.environ, settings.stall_timeout)
+    response.response = _body(items)
     return response
+
+
+def _args() -> dict[str, str]:
+    """Return the query's parameters, but for the credential."""
+    return {name: value for name, value in request.args.items() if name != links.PARAMETER}
+
+
+def _check_list(reader: Reader) -> None:
+    if reader.only:
+        raise Forbidden("a link reads one log, and no list")
 
 
 def _check_room(hub: Hub) -> None:
@@ -152,7 +221,7 @@ def _check_room(hub: Hub) -> None:
 
 def _streaming(content_type: str) -> Response:
     response = Response(content_type=content_type)
-    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["Cache-Control"] = "no-cache, no-transform, private"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
@@ -162,9 +231,10 @@ def jobs() -> Response:
     """List jobs, newest first, with their states and the figures of their logs; to a browser, in the pane."""
     if pane.wants_page():
         return pane.page()
-    query = ListQuery.parse(request.args.to_dict())
-    _, hub, _ = _tailer()
-    return _varying(jsonify(page(hub.store, hub.jobs, query)))
+    query = ListQuery.parse(_args())
+    _, hub, *_ = _tailer()
+    _check_list(_reader())
+    return _varying(jsonify(page(hub.store, hub.jobs, query, _reader())))
 
 
 @blueprint.get("/jobs/<job_id>")
@@ -172,8 +242,31 @@ def job(job_id: str) -> Response:
     """Tell all that is known of one job; to a browser, show its log in the pane."""
     if pane.wants_page():
         return pane.page()
-    _, hub, _ = _tailer()
-    return _varying(jsonify(describe(*look_up(hub.store, hub.jobs, job_id))))
+    _, hub, *_ = _tailer()
+    return _varying(jsonify(describe(*look_up(hub.store, hub.jobs, job_id, _reader()))))
+
+
+@blueprint.post("/jobs/<job_id>/link")
+def link(job_id: str) -> tuple[Response, HTTPStatus]:
+    """Make a URL that reads this job's log, and nothing else, for a while."""
+    reader = _reader()
+    if reader.only:
+        raise Forbidden("a link cannot make another one")
+    longest = links.LONGEST_S if reader.admin else links.LONGEST_BY_READER_S
+    text = request.values.get("for", f"{links.DEFAULT_S}s")
+    seconds = duration(text)
+    if seconds is None or not 0 < seconds <= longest:
+        raise InvalidParameter("for", text[:80], f"use a duration such as 10m or 1h30m, of {longest // 3600} h at most")
+    _, hub, _, access, _ = _tailer()
+    look_up(hub.store, hub.jobs, job_id, reader)
+    credential = access.links.sign(job_id, seconds)
+
+    def url(endpoint: str) -> str:
+        return url_for(endpoint, job_id=job_id, link=credential, _external=True, _scheme=scheme(request))
+
+    expires_at = rfc3339(round(access.links.read(credential).expires_at * 1000))
+    told = {"url": url("tailer.job"), "log_url": url("tailer.log"), "expires_at": expires_at}
+    return jsonify(told), HTTPStatus.CREATED
 
 
 def _varying(response: Response) -> Response:
@@ -208,6 +301,18 @@ def embedding() -> Response:
     return pane.embedding()
 
 
+@blueprint.route("/login", methods=["GET", "POST"])
+def log_in() -> BaseResponse:
+    """Show the page where people log in with a token, and take it."""
+    return login.page(_tailer().access)
+
+
+@blueprint.post("/logout")
+def log_out() -> BaseResponse:
+    """Forget who is logged in."""
+    return login.leave(_tailer().access)
+
+
 @blueprint.get("/healthz")
 def healthz() -> Response:
     """Say that the process answers."""
@@ -217,16 +322,23 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Say whether Redis answers, that of the logs and that of RQ."""
-    _, hub, _ = _tailer()
-    with redis_errors():
-        hub.store.connection.ping()
-        hub.jobs.connection.ping()
+    _, hub, *_ = _tailer()
+    try:
+        with redis_errors():
+            hub.store.connection.ping()
+            hub.jobs.connection.ping()
+    except StoreUnavailable as error:
+        # Everybody may ask, and where Redis is, is not for everybody.
+        logger.warning("not ready: %s", error)
+        raise StoreUnavailable("see the server's log") from None
     return Response("ok\n", content_type="text/plain; charset=utf-8")
 
 
 @blueprint.get("/metrics")
 def figures() -> Response:
     """Tell Prometheus how this process does, or all of this server."""
+    if not _reader().admin:
+        raise Forbidden("figures are of all logs together, and for an admin's token")
     return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
@@ -237,10 +349,14 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 
 # Bodies.
 
+EXPECTED = (ServerStopping, Unauthorized)
+"""What ends streams without being a fault."""
+
 
 def stream(
     encoder: Encoder,
     events: Generator[Placed | Pause],
+    problem: Problem,
     *,
     packer: Packer | None = None,
     hold: float = 0,
@@ -248,8 +364,8 @@ def stream(
 ) -> Items:
     """Yield a response's body, with the pauses of ``events``. Touches no request: all it needs is passed in.
 
-    ``packer`` compresses it; ``hold`` is for how many seconds a finished event stream stays open; ``prefix`` is what
-    it begins with.
+    ``problem`` tells of an error; ``packer`` compresses the body; ``hold`` is for how many seconds a finished event
+    stream stays open; ``prefix`` is what it begins with.
 
     An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
     error goes on to the server, which closes the connection without the last HTTP chunk.
@@ -274,10 +390,10 @@ def stream(
             yield Pause(hold)
     except Exception as error:
         if isinstance(encoder, SSE):
-            if not isinstance(error, ServerStopping):
+            if not isinstance(error, EXPECTED):
                 logger.exception("a stream of server-sent events ends early")
-            yield encoder.error(_problem(error))
-        elif isinstance(error, ServerStopping):
+            yield encoder.error(problem(error))
+        elif isinstance(error, EXPECTED):
             # As if the client had broken the connection: servers then close it quietly.
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
         else:
@@ -288,40 +404,53 @@ def stream(
 
 
 @blueprint.before_request
-def _closed_by_default() -> None:
-    """Serve loopback clients only, unless ``TAILER_AUTH=none`` opens it on purpose."""
-    settings, _, _ = _tailer()
-    if settings.auth == "none" or request.endpoint in {"tailer.healthz", "tailer.readyz"}:
-        return
-    try:
-        address = ipaddress.ip_address(request.remote_addr or "")
-        # A socket for both versions of IP shows IPv4 clients as ::ffff:127.0.0.1.
-        local = (getattr(address, "ipv4_mapped", None) or address).is_loopback
-    except ValueError:
-        local = not request.remote_addr  # A unix socket has no address: whoever may open it is local.
-    if not local:
-        raise Forbidden("logs are served to this machine only; TAILER_AUTH=none serves them to everybody")
+def _admit() -> None:
+    """Find out who asks, and refuse whom nothing may be told, and what is too large to be looked at."""
+    request.max_content_length = MAX_BODY
+    if (request.content_length or 0) > MAX_BODY:
+        raise BodyTooLarge(f"{request.content_length} bytes: at most {MAX_BODY} are taken")
+    if len(request.query_string) > MAX_QUERY:
+        raise UrlTooLong(f"a query of {len(request.query_string)} bytes: at most {MAX_QUERY} are taken")
+    check_origin(request)
+    # What OPTIONS answers is the same for all, and a browser asks it without credentials (Fetch, section 3.3.5).
+    if request.endpoint not in PUBLIC and request.method != "OPTIONS":
+        g.tailer_reader = _tailer().access.reader(request)
 
 
 @blueprint.after_request
 def _headers(response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    response.headers.setdefault("Cache-Control", "no-cache")
+    response.headers.setdefault("Cache-Control", "no-cache, private")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    if origins := _tailer().settings.cors_origins:
+        response.vary.add("Origin")
+        if (origin := request.headers.get("Origin", "")) in origins:
+            # Without Allow-Credentials: another site's page must bring a credential of its own.
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Methods"] = "GET, HEAD"
+            response.headers["Access-Control-Allow-Headers"] = "Authorization, Last-Event-ID"
+            response.headers["Access-Control-Expose-Headers"] = "Retry-After, Tailer-Cursor, Tailer-Heartbeat"
+            response.headers["Access-Control-Max-Age"] = "600"
     return response
 
 
 @blueprint.errorhandler(TailerError)
-def _tailer_problem(error: TailerError) -> Response:
+def _tailer_problem(error: TailerError) -> BaseResponse:
+    # A browser is led to where one logs in; who has shown a token is told that it was wrong.
+    is_browser = pane.wants_page() and request.method in {"GET", "HEAD"} and "Authorization" not in request.headers
+    if isinstance(error, Unauthorized) and is_browser and (where := _login_url()):
+        return login.lead(where)
     wants_events = preferred(request.headers.get("Accept", "")) == "sse" or request.args.get("format") == "sse"
-    if wants_events and error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if wants_events and error.status in COME_BACK:
         # An EventSource never comes back after a status other than 200; so it is told inside the stream.
         encoder = ENCODERS["sse"]
         body = b"retry: %d\n\n" % (RETRY_AFTER_S * 1000) + SSE.error(_problem(error))
         return Response(body, content_type=encoder.content_type)
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("%s cannot be served", request.path, exc_info=error)
-    return _respond(_problem(error))
+        logger.error("%r cannot be served", request.path, exc_info=error)
+    return _respond(_problem_here()(error))
 
 
 def _http_problem(error: HTTPException) -> Response:
@@ -331,17 +460,33 @@ def _http_problem(error: HTTPException) -> Response:
     return response
 
 
-def _problem(error: Exception) -> dict[str, object]:
-    """Return the members of an RFC 9457 problem; of an unexpected error only that it is one."""
+def _login_url() -> str | None:
+    """Return where a person logs in, if there is such a page."""
+    access = _tailer().access
+    return access.login or (url_for("tailer.log_in") if access.by_token else None)
+
+
+def _problem_here() -> Problem:
+    """Return what tells of errors in answers to this request, also behind its end."""
+    return partial(_problem, login=_login_url())
+
+
+def _problem(error: Exception, login: str | None = None) -> dict[str, Any]:
+    """Return the members of an RFC 9457 problem; of an unexpected error only that it is one.
+
+    ``login`` is told to those who need it.
+    """
     if not isinstance(error, TailerError):
         return {"title": TailerError.title, "status": TailerError.status, "detail": "see the server's log"}
     named = {name: getattr(error, name) for name in ("parameter", "value", "allowed") if hasattr(error, name)}
+    if isinstance(error, Unauthorized) and login:
+        named["login"] = login
     return {"title": error.title, "status": error.status, "detail": str(error), **named}
 
 
-def _respond(problem: dict[str, object]) -> Response:
+def _respond(problem: dict[str, Any]) -> Response:
     """Return a problem as JSON to programs that ask for some, as one plain line to all others."""
-    status = int(cast("int", problem["status"]))
+    status = int(problem["status"])
     if any(json in request.headers.get("Accept", "") for json in ("json", "+json")):
         response = jsonify(problem)
         response.content_type = "application/problem+json"
@@ -349,6 +494,8 @@ def _respond(problem: dict[str, object]) -> Response:
         line = f"tailer: {problem['title']}: {problem['detail']}\n"
         response = Response(line, content_type="text/plain; charset=utf-8")
     response.status_code = status
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = login.challenge()
+    if status in COME_BACK:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return _headers(response)

@@ -8,11 +8,11 @@ import pytest
 import redis
 
 from tests.processes import free_port
-from tests.stack import BIN, ROOT, Stack, clean, worker_process
+from tests.stack import BIN, ROOT, Stack, clean, curl, worker_process
 from tests.waiting import wait_until
 
 TAILER = str(BIN / "tailer")
-COMMANDS = ("follow", "jobs", "run", "up", "demo", "doctor")
+COMMANDS = ("follow", "jobs", "link", "run", "up", "demo", "doctor")
 
 
 def tailer(*arguments, timeout=30, **env):
@@ -58,6 +58,8 @@ def test_the_commands_are_those_that_are_documented():
         (["up", "--port", "0"], {}, "0 is not in the range"),
         (["demo"], {"DEMO_KEEP": "maybe"}, "tailer: DEMO_KEEP='maybe' cannot be used: use 1 or 0"),
         (["doctor", "now"], {}, "unexpected extra argument"),
+        (["link", "x"], {}, "name the web side with --url or TAILER_URL"),
+        (["follow", "x"], {"TAILER_TOKEN": "ann:secret"}, "tailer: TAILER_TOKEN='…' cannot be used: use the token"),
     ],
 )
 def test_wrong_usage_leaves_with_2_and_says_what_is_right(arguments, env, words):
@@ -157,6 +159,38 @@ def test_jobs_of_an_empty_redis_is_a_line_of_headings(server):
     """No job is no error."""
     done = tailer("jobs", REDIS_URL=server.url)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+
+
+# Tokens and links
+
+
+def test_a_token_is_asked_for_and_sent(server):
+    """Without one, or with a wrong one, it says what to set; with it, all that asks the web side works."""
+    token = "a-token-for-everything"
+    env = {"TAILER_TOKENS": f"ann:{token}", "TAILER_SECRET_KEY": "a-key-to-sign-links-with"}
+    with Stack.on(server.url, env=env) as stack:
+        queue = stack.queue()
+        job = queue.enqueue("tests.jobs.hello")
+        stack.work(queue)
+        here = {"TAILER_URL": stack.web, "REDIS_URL": server.url}
+        for arguments in (["follow", job.id], ["jobs"], ["link", job.id]):
+            for wrong in ({}, {"TAILER_TOKEN": "not-the-token-at-all"}):
+                done = tailer(*arguments, **here, **wrong)
+                assert (done.returncode, done.stdout) == (2, "")
+                assert "set TAILER_TOKEN" in done.stderr
+        here["TAILER_TOKEN"] = token
+        assert tailer("follow", job.id, **here).stdout == "hello\n"
+        assert job.id in tailer("jobs", **here).stdout
+        assert "streams" in tailer("doctor", **here).stdout
+        page = tailer("link", job.id, **here)
+        assert (page.returncode, page.stderr) == (0, "")
+        assert page.stdout.startswith(f"{stack.web}/jobs/{job.id}?link=")
+        log = tailer("link", job.id, "--log", "--for", "2m", **here).stdout.strip()
+        with curl(log) as client:
+            assert (client.wait(), client.body) == (0, b"hello\n")
+        done = tailer("link", job.id, "--for", "99d", **here)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "use a duration such as 10m or 1h30m, of 24 h at most" in done.stderr
 
 
 # doctor

@@ -286,10 +286,10 @@ def test_gives_up_after_its_patience_and_says_where_to_go_on(server, mode, tmp_p
 
 
 @contextlib.contextmanager
-def scripted(*answers: bytes | None) -> Iterator[tuple[str, list[str]]]:
+def scripted(*answers: bytes | None, heads: list[str] | None = None) -> Iterator[tuple[str, list[str]]]:
     """A server that gives each connection the next of these answers, and closes it; ``None`` says nothing at all.
 
-    Yields its URL and the targets that were asked for.
+    Yields its URL and the targets that were asked for; whole requests are added to ``heads``.
     """
     asked: list[str] = []
     done = threading.Event()
@@ -299,7 +299,10 @@ def scripted(*answers: bytes | None) -> Iterator[tuple[str, list[str]]]:
         for answer in answers:
             connection, _ = listener.accept()
             with contextlib.suppress(OSError):
-                asked.append(connection.recv(65_536).split()[1].decode())
+                head = connection.recv(65_536).decode()
+                asked.append(head.split()[1])
+                if heads is not None:
+                    heads.append(head)
                 if answer is None:
                     silent.append(connection)
                     continue
@@ -449,3 +452,20 @@ def test_a_chunk_of_many_lines_is_one_again():
     assert bytes_of(events) == b"x\n" * 1000
     assert len(chunks) < 10
     assert [chunk.offset for chunk in chunks[1:]] == [chunk.end for chunk in chunks[:-1]]
+
+
+# Tokens.
+
+
+def test_a_token_is_sent_to_no_other_server():
+    """Where a web side leads elsewhere, the token stays with it; within it, it is sent along."""
+    listing = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    inner: list[str] = []
+    outer: list[str] = []
+    with scripted(listing, heads=outer) as (other, _):
+        away = f"HTTP/1.1 302 Found\r\nLocation: {other}/jobs\r\nContent-Length: 0\r\n\r\n".encode()
+        here = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+        with scripted(here, away, heads=inner) as (url, _):
+            assert Web(url, "a-secret-token").get("/jobs") == {}
+    assert ["Authorization: Bearer a-secret-token" in head for head in inner] == [True, True]
+    assert ["secret" in head for head in outer] == [False]

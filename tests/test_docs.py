@@ -17,6 +17,7 @@ import pytest
 
 from tailer.cli import main
 from tailer.errors import ExitCode, TailerError
+from tailer.links import Links
 from tailer.metrics import exposition
 from tailer.query import LOG_PARAMETERS
 from tailer.records import OUTCOMES, End
@@ -64,10 +65,12 @@ def test_every_documented_setting_exists():
 
 def test_every_route_is_documented():
     """Each URL that is served is in the protocol."""
-    rules = {rule.rule.replace("<job_id>", "<id>") for rule in create_app(Settings()).url_map.iter_rules()}
+    rules = create_app(Settings()).url_map.iter_rules()
 
-    for rule in rules - {"/static/<path:filename>"}:
-        assert f"`GET {rule}`" in PROTOCOL
+    for rule in rules:
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            route = f"{method} {rule.rule.replace('<job_id>', '<id>')}"
+            assert f"`{route}`" in PROTOCOL or route == "GET /static/<path:filename>"
 
 
 def test_every_metric_is_documented():
@@ -105,7 +108,7 @@ def test_every_status_is_documented():
     shown = {error.status for error in TailerError.__subclasses__()} - {500, 409, 502}
 
     for status in shown:
-        assert re.search(rf"^\| {status} \|", PROTOCOL, re.MULTILINE), status
+        assert re.search(rf"^\| (\d+, )?{status}\b", PROTOCOL, re.MULTILINE), status
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))
@@ -258,6 +261,71 @@ def test_the_python_of_the_embedding_page_works(stack):
     assert "Final(end=End(outcome='finished'" in printed
 
 
+FLASK_LOGIN = """
+from flask import redirect
+from flask_login import UserMixin, login_user
+
+
+class User(UserMixin):
+    def __init__(self, name):
+        self.id, self.queues = name, [QUEUE] if name == "ann" else []
+
+
+logins.user_loader(User)
+app.add_url_rule("/enter/<name>", view_func=lambda name: str(login_user(User(name))))
+client = app.test_client()
+led = client.get("/tailer/jobs/JOB", headers={"Accept": "text/html"})
+print(led.status_code, led.location)
+for name in ("bob", "ann"):
+    client.get(f"/enter/{name}")
+    answer = client.get("/tailer/jobs/JOB/log?follow=0")
+    print(name, answer.status_code, answer.text.strip().partition(":")[0], len(client.get("/tailer/jobs").json["jobs"]))
+"""
+BEHIND_A_PROXY = """
+def ask(client="127.0.0.1", **headers):
+    answer = app.test_client().get("/jobs/JOB/log?follow=0", headers=headers, environ_base={"REMOTE_ADDR": client})
+    return answer.status_code
+
+print(ask(), ask(**{"X-Forwarded-User": "bob"}), ask("192.0.2.1", **{"X-Forwarded-User": "ann"}))
+print(app.test_client().post("/jobs/JOB/link?for=2d", headers={"X-Forwarded-User": "ann"}).status_code)
+"""
+
+
+def embedded(stack: Stack, marker: str, more: str = "") -> list[str]:
+    """What the example that has this in it prints, with more code behind it, about a job that is over."""
+    example = next(block for block in examples() if marker in block)
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello")
+    stack.work(queue)
+    code = f"{example}\nQUEUE = {queue.name!r}\n{more.replace('JOB', job.id)}"
+    env = {"REDIS_URL": stack.url, "TAILER_SECRET_KEY": "a-key-to-sign-links-with"}
+    return ran(
+        [sys.executable, "-c", f"from types import SimpleNamespace\njob = SimpleNamespace(id={job.id!r})\n{code}"], env
+    ).splitlines()
+
+
+def test_the_flask_login_of_the_embedding_page_works(stack):
+    """A stranger is led to the login; each user reads the jobs of the queues that are theirs."""
+    led, bob, ann = embedded(stack, "flask_login", FLASK_LOGIN)
+    assert led.startswith("303 /login?next=%2Ftailer%2Fjobs%2F")
+    assert bob.startswith("bob 404 tailer")
+    assert bob.endswith(" 0")
+    assert ann == "ann 200 hello 1"
+
+
+def test_the_proxy_of_the_embedding_page_works(stack):
+    """Who comes from the proxy is who it says; without its word, or from elsewhere, nobody is let in."""
+    assert embedded(stack, "X-Forwarded-User", BEHIND_A_PROXY) == ["401 200 401", "201"]
+
+
+def test_the_links_of_the_embedding_page_work(stack):
+    """The example prints a URL, and a web side with the same key takes it."""
+    (url,) = embedded(stack, "Links(")
+    link = url.partition("link=")[2]
+    assert url.startswith("https://logs.example.org/tailer/jobs/")
+    assert Links(["a-key-to-sign-links-with"]).read(link).job_id in url
+
+
 def test_the_blueprint_of_the_embedding_page_works(stack):
     """The example that mounts the blueprint serves a job's log below its prefix."""
     mounting = next(block for block in examples() if "init_app" in block)
@@ -266,16 +334,21 @@ def test_the_blueprint_of_the_embedding_page_works(stack):
         assert "hello" in ran([sys.executable, "-c", code], {"REDIS_URL": stack.url})
 
 
+def sources() -> dict[str, str]:
+    """The test modules' texts."""
+    return {path.stem: path.read_text() for path in Path(ROOT / "tests").rglob("test_*.py")}
+
+
 def test_the_guarantees_name_tests_that_are_there():
     """Each promise names the tests that prove it, and they exist."""
     page = (ROOT / "docs" / "guarantees.md").read_text()
     named = re.findall(r"`(test_\w+)(?:::(\w+))?`", page)
-    sources = {path.stem: path.read_text() for path in Path(ROOT / "tests").rglob("test_*.py")}
+    modules = sources()
 
     assert len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 10
     for module, test in named:
-        assert module in sources, module
-        assert not test or f"def {test}(" in sources[module], f"{module}::{test}"
+        assert module in modules, module
+        assert not test or f"def {test}(" in modules[module], f"{module}::{test}"
 
 
 @pytest.mark.parametrize("group", GROUPS)

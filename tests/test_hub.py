@@ -2,6 +2,7 @@
 
 import gc
 import random
+import socket
 import threading
 import time
 import weakref
@@ -11,8 +12,12 @@ import pytest
 from tailer import channel as channels
 from tailer import hub as hubs
 from tailer.follow import Selection, follow, waiting
+from tailer.follower import Follower
+from tailer.formats import Options, Text
+from tailer.readers import Reader
 from tailer.records import Chunk
 from tailer.store import Cursor, meta_key, wake_channel
+from tailer.web import stream
 from tests.waiting import wait_until
 from tests.written import Written
 
@@ -233,3 +238,25 @@ def test_the_hub_comes_back_with_redis(server, watchers, down_s):
     again.end()
     assert follower.done().data == b"before\nbehind\n"
     assert not follower.holes
+
+
+def test_a_served_follower_ends_with_its_credential(watchers, monkeypatch):
+    """One whom the hub writes to by itself gets all until then, and nothing behind it, also after many a look."""
+    monkeypatch.setattr(hubs, "DEADLINE_STEP_S", 0.1)
+    log = watchers.started()
+    log.write(b"old\n")
+    ends_at = time.time() + 1.5
+    reader = Reader(name="a link", expires_at=ends_at)
+    events = reader.bounded(follow(watchers.hub, Selection(job_id=log.job_id, start=Cursor()), 15))
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with ours:
+        ours.settimeout(10)
+        watchers.hub.take(Follower(theirs, stream(Text(Options()), events, lambda _: {}), chunked=False))
+        assert ours.recv(100) == b"old\n"
+        wait_until(lambda: watchers.hub._channels[log.job_id].feeds, what="the hub serves it")
+        log.write(b"new\n")
+        assert ours.recv(100) == b"new\n"
+        assert ours.recv(100) == b""
+        assert time.time() >= ends_at
+    wait_until(lambda: not watchers.hub.followers())

@@ -43,6 +43,7 @@ def test_every_file_of_the_page_is_there_and_never_asked_for_again(stack):
         assert (answer.status, answer.body) == (200, (STATIC / name.rsplit("/", 1)[1]).read_bytes())
         assert header(answer.head, "Cache-Control") == "public, max-age=31536000, immutable"
         assert header(answer.head, "X-Content-Type-Options") == "nosniff"
+        assert header(answer.head, "Cross-Origin-Resource-Policy") == "cross-origin"
     old = stack.get("/assets/0123456789abcdef/app.js")
     assert (old.status, header(old.head, "Cache-Control")) == (200, "no-cache, max-age=0")
 

@@ -26,8 +26,15 @@ NAMES = {
     "TAILER_HEARTBEAT",
     "TAILER_STALL_TIMEOUT",
     "TAILER_AUTH",
+    "TAILER_TOKENS",
+    "TAILER_SECRET_KEY",
+    "TAILER_TRUSTED_PROXIES",
+    "TAILER_CORS_ORIGINS",
+    "TAILER_MAX_FOLLOWERS",
+    "TAILER_MAX_FOLLOWERS_EACH",
     "TAILER_URL",
     "TAILER_REDACT",
+    "TAILER_TOKEN",
     "DYNO",
     "DEMO_KEEP",
 }
@@ -41,6 +48,8 @@ def test_with_nothing_set_there_are_defaults():
     assert (settings.capture, settings.console, settings.auth) == ("separate", True, "loopback")
     assert (settings.ttl, settings.buffer, settings.spill) == (604_800, 8_388_608, 268_435_456)
     assert (settings.heartbeat, settings.url, settings.dyno) == (15.0, None, False)
+    assert (settings.tokens, settings.secret_keys, settings.trusted_proxies) == ((), (), 0)
+    assert (settings.cors_origins, settings.max_followers, settings.max_followers_each) == ((), 20_000, 500)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +76,18 @@ def test_with_nothing_set_there_are_defaults():
         ("TAILER_HEARTBEAT", "1", "heartbeat", 1.0),
         ("TAILER_HEARTBEAT", "2.5", "heartbeat", 2.5),
         ("TAILER_AUTH", "none", "auth", "none"),
+        ("TAILER_SECRET_KEY", "k" * 16, "secret_keys", ("k" * 16,)),
+        ("TAILER_SECRET_KEY", f" {'n' * 20}\n{'o' * 20} ", "secret_keys", ("n" * 20, "o" * 20)),
+        ("TAILER_TRUSTED_PROXIES", "2", "trusted_proxies", 2),
+        (
+            "TAILER_CORS_ORIGINS",
+            "https://a.example http://b:3000",
+            "cors_origins",
+            ("https://a.example", "http://b:3000"),
+        ),
+        ("TAILER_MAX_FOLLOWERS", "1", "max_followers", 1),
+        ("TAILER_MAX_FOLLOWERS_EACH", "100", "max_followers_each", 100),
+        ("TAILER_TOKEN", "abc.DEF~123+/-_==", "token", "abc.DEF~123+/-_=="),
         ("TAILER_URL", "https://logs.example.org/", "url", "https://logs.example.org"),
         ("TAILER_URL", "http://127.0.0.1:8000", "url", "http://127.0.0.1:8000"),
         ("DYNO", "web.1", "dyno", True),
@@ -118,6 +139,14 @@ def test_rqs_own_variable_is_asked_first():
         ("TAILER_HEARTBEAT", "1e999", "use seconds, at least 1"),
         ("TAILER_HEARTBEAT", "soon", "use seconds, at least 1"),
         ("TAILER_AUTH", "off", "use one of loopback, none"),
+        ("TAILER_TRUSTED_PROXIES", "-1", "use the number of proxies in front, 0 to 10"),
+        ("TAILER_TRUSTED_PROXIES", "11", "use the number of proxies in front, 0 to 10"),
+        ("TAILER_TRUSTED_PROXIES", "10.0.0.1", "use the number of proxies in front, 0 to 10"),
+        ("TAILER_CORS_ORIGINS", "*", "use origins such as https://app.example.org, with spaces between them"),
+        ("TAILER_CORS_ORIGINS", "https://a/", "use origins such as https://app.example.org, with spaces between them"),
+        ("TAILER_CORS_ORIGINS", "null", "use origins such as https://app.example.org, with spaces between them"),
+        ("TAILER_MAX_FOLLOWERS", "0", "use a whole number from 1"),
+        ("TAILER_MAX_FOLLOWERS_EACH", "many", "use a whole number from 1"),
         ("TAILER_URL", "logs.example.org", "use http://HOST:PORT or https://HOST"),
         ("TAILER_URL", "http://", "use http://HOST:PORT or https://HOST"),
         ("TAILER_URL", "http://h:port", "use http://HOST:PORT or https://HOST"),
@@ -129,6 +158,22 @@ def test_a_bad_value_is_refused_by_name(variable, value, allowed):
     with pytest.raises(SettingsError) as refused:
         Settings.from_env({variable: value})
     assert str(refused.value) == f"{variable}={value!r} cannot be used: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("TAILER_SECRET_KEY", "too-short", "use keys of 16 characters or more"),
+        ("TAILER_SECRET_KEY", "a-key-that-is-long-enough too-short", "use keys of 16 characters or more"),
+        ("TAILER_TOKEN", "ann:not-the-token-alone", "use the token alone, without its name"),
+        ("TAILER_TOKEN", "a token\nX-Header: x", "use the token alone, without its name"),
+    ],
+)
+def test_a_bad_secret_is_refused_without_being_shown(variable, value, allowed):
+    """The error names the variable and what is allowed, and nothing of the value."""
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env({variable: value})
+    assert str(refused.value).startswith(f"{variable}='…' cannot be used: {allowed}")
 
 
 @pytest.mark.parametrize("variable", ["TAILER_REDIS_URL", "RQ_REDIS_URL", "REDIS_URL"])

@@ -399,7 +399,7 @@ def test_import_is_light():
     assert {name for name in more if name.startswith("tailer.")} <= LIGHT
 
 
-LIGHT = {f"tailer.{name}" for name in ("errors", "jobs", "reader", "records", "settings", "store", "workers")}
+LIGHT = {f"tailer.{name}" for name in ("errors", "jobs", "reader", "records", "settings", "store", "tokens", "workers")}
 """What the worker side shares with the rest."""
 
 

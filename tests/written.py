@@ -16,15 +16,22 @@ from tailer.store import Cursor, LogStore, now_ms
 class Written:
     """A log that the test writes itself, attempt by attempt. `at` is where it ends, behind `lines` newlines."""
 
-    def __init__(self, store: LogStore, job_id: str | None = None, *, time: int | None = None) -> None:
+    queue = "a-queue"
+
+    def __init__(
+        self, store: LogStore, job_id: str | None = None, *, time: int | None = None, queue: str = queue
+    ) -> None:
         self.store = store
         self.job_id = job_id or f"job-{uuid.uuid4().hex}"
+        self.queue = queue
         self.start(time)
 
-    def start(self, time: int | None = None) -> None:
-        """Begin the next attempt; at `time` in ms, or now."""
+    def start(self, time: int | None = None, queue: str | None = None) -> None:
+        """Begin the next attempt; at `time` in ms, or now; in a queue, or in that of the job."""
         self.execution = uuid.uuid4().hex
-        about = Attempt(time or now_ms(), 0, self.execution, "a-worker", "a-queue", "a.job()", "separate")
+        about = Attempt(
+            time or now_ms(), 0, self.execution, "a-worker", queue or self.queue, "a.job()", "separate", "a.job"
+        )
         self.at, self.lines = self.store.start(self.job_id, about)
         self.midline = False
 
@@ -66,6 +73,6 @@ class Written:
 
     def rq_job(self, connection: redis.Redis, status: str) -> Job:
         """Make RQ know the job, in this state."""
-        job = Job.create("tests.jobs.hello", id=self.job_id, connection=connection, origin="a-queue", status=status)
+        job = Job.create("tests.jobs.hello", id=self.job_id, connection=connection, origin=self.queue, status=status)
         job.save()
         return job
