@@ -1,5 +1,6 @@
 /** What the keys and buttons of a pane do, by the names that keys.js gives them. */
 
+import { withLink } from "./access.js";
 import { h } from "./dom.js";
 import { logUrl } from "./load.js";
 
@@ -126,7 +127,7 @@ function linkOf(pane) {
   const first = pane.view.firstVisible() ?? 1;
   const place = to > from ? `L${from}-L${to}` : `L${to === from ? from : first}`;
   const attempt = pane.log.attempt === pane.log.newest ? "" : `?attempt=${pane.log.attempt}`;
-  return new URL(`${pane.base}jobs/${pane.job}${attempt}#${place}`, document.baseURI).href;
+  return new URL(`${withLink(`${pane.base}jobs/${pane.job}${attempt}`)}#${place}`, document.baseURI).href;
 }
 
 /** @param {Pane} pane @param {string} text */

@@ -1,6 +1,7 @@
 /** Tailer's own page: the list of jobs, one to four panes, and all of it in the URL. */
 
-import { h, icon } from "./dom.js";
+import { loginUrl, useLink } from "./access.js";
+import { h, icon, say } from "./dom.js";
 import { jobs } from "./joblist.js";
 import { actionOf, PAGE_KEYS } from "./keys.js";
 import { streamOf } from "./stream.js";
@@ -20,7 +21,9 @@ const list = jobs(base, choose, (job) => {
   for (const one of panes()) if (one.job === job.job_id) one.pane?.log.learn(job);
 });
 const grid = h("main.panes");
-const hint = h("div.hint", {}, h("p", {}, "Choose a job to see what it prints."));
+const hintText = h("p");
+const login = /** @type {HTMLAnchorElement} */ (h("a", { hidden: true }, "Log in"));
+const hint = h("div.hint", {}, h("div", {}, hintText, login));
 const toggle = h(
   "button.drawer",
   { type: "button", "aria-label": "Jobs", title: "Jobs (b)", onclick: () => showList(!document.body.classList.contains("listed")) },
@@ -29,6 +32,9 @@ const toggle = h(
 const brand = h("a.brand", { href: base, onclick: home }, "Tailer");
 
 let state = parse(location.pathname, location.search, location.hash, base);
+// A link reads one log: there is no list to show.
+useLink(state.link);
+toggle.hidden = state.link !== "";
 let active = 0;
 
 /** @typedef {import("./tailer-log.js").TailerLog} TailerLog */
@@ -104,7 +110,8 @@ function home(event) {
 function remember(step) {
   const all = panes();
   const one = all[active]?.pane?.state ?? {};
-  state = { ...parse(base, "", "", base), ...(all.length ? one : {}), jobs: all.map(({ job }) => job), layout: state.layout };
+  const { layout, link } = state;
+  state = { ...parse(base, "", "", base), ...(all.length ? one : {}), jobs: all.map(({ job }) => job), layout, link };
   const url = format(state, base);
   if (url === location.pathname + location.search + location.hash) return;
   if (step) history.pushState(null, "", url);
@@ -169,12 +176,21 @@ function key(event) {
   } else if (target === document.body || list.element.contains(target)) panes()[active]?.pane?.key(event);
 }
 
-/** @param {boolean} shown */
-function showList(shown) {
+/** @param {boolean} wanted */
+function showList(wanted) {
+  const shown = wanted && !state.link;
   document.body.classList.toggle("listed", shown);
   stream.onList = shown ? list.take : null;
   stream.restart();
-  if (!NARROW.matches) localStorage.setItem("tailer-list", shown ? "1" : "0");
+  if (!NARROW.matches && !state.link) localStorage.setItem("tailer-list", shown ? "1" : "0");
+}
+
+/** Say what to do where no log is shown. */
+function updateHint() {
+  const { refusal } = stream.connection;
+  say(hintText, refusal ? `The jobs cannot be shown: ${refusal.message}.` : "Choose a job to see what it prints.");
+  login.hidden = !refusal?.login;
+  if (refusal?.login) login.href = loginUrl(refusal.login, base);
 }
 
 document.body.append(
@@ -197,5 +213,7 @@ addEventListener("popstate", () => {
   state = parse(location.pathname, location.search, location.hash, base);
   show();
 });
+stream.watchers.add(updateHint);
+updateHint();
 showList(!NARROW.matches && localStorage.getItem("tailer-list") !== "0");
 show();

@@ -1,5 +1,6 @@
 /** Asks the server for what is there: what it knows of a job, and parts of a log. */
 
+import { withLink } from "./access.js";
 import { parser } from "./sse.js";
 
 /**
@@ -42,12 +43,28 @@ import { parser } from "./sse.js";
  * @property {AttemptInfo[]} attempts
  */
 
-/** The server will not answer this; `status` is HTTP's, 0 if it could not be reached. */
+/**
+ * The server will not answer this; `status` is HTTP's, 0 if it could not be reached. `login` is the page where one logs
+ * in, if that would help.
+ */
 export class Refused extends Error {
-  /** @param {number} status @param {string} detail */
-  constructor(status, detail) {
+  /** @param {number} status @param {string} detail @param {string} [login] */
+  constructor(status, detail, login = "") {
     super(detail);
     this.status = status;
+    this.login = login;
+  }
+}
+
+/** @param {Response} response  One that is not ok. @returns {Promise<Refused>} */
+export async function refusalOf(response) {
+  const text = (await response.text()).trim();
+  try {
+    const { detail, login } = JSON.parse(text);
+    return new Refused(response.status, detail, login);
+  } catch {
+    // A line of text, of ours or of a proxy.
+    return new Refused(response.status, text || response.statusText);
   }
 }
 
@@ -55,19 +72,13 @@ export class Refused extends Error {
 async function ask(url, accept, signal) {
   let response;
   try {
-    response = await fetch(url, { headers: { Accept: accept }, signal, cache: "no-store" });
+    response = await fetch(withLink(url), { headers: { Accept: accept }, signal, cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refused(0, "the server cannot be reached");
   }
   if (response.ok) return response;
-  let detail = (await response.text()).trim();
-  try {
-    detail = JSON.parse(detail).detail;
-  } catch {
-    // A line of text, of ours or of a proxy.
-  }
-  throw new Refused(response.status, detail || response.statusText);
+  throw await refusalOf(response);
 }
 
 /** @param {string} base @param {string} job @param {AbortSignal} [signal] @returns {Promise<JobInfo>} */
@@ -94,7 +105,7 @@ export async function jobList(base, query) {
  */
 export async function part(base, job, attempt, part, signal) {
   const url = `${base}jobs/${job}/log?attempt=${attempt}&${part}&follow=0&json=chunks`;
-  const response = await ask(url, "text/event-stream", signal);
+  const response = await ask(url, "text/event-stream, application/problem+json", signal);
   /** @type {LogRecord[]} */
   const records = [];
   const parse = parser((event) => {
@@ -107,5 +118,5 @@ export async function part(base, job, attempt, part, signal) {
 
 /** @param {string} base @param {string} job @param {number} attempt @param {string} [more] @returns {string} */
 export function logUrl(base, job, attempt, more = "") {
-  return `${base}jobs/${job}/log?attempt=${attempt}&follow=0${more}`;
+  return withLink(`${base}jobs/${job}/log?attempt=${attempt}&follow=0${more}`);
 }

@@ -294,7 +294,7 @@ export class Log {
         this.refresh();
         return this.onChange();
       case "error":
-        return this.refuse(new Refused(data.status, data.detail));
+        return this.refuse(new Refused(data.status, data.detail, data.login));
       default:
     }
   }

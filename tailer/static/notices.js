@@ -1,5 +1,6 @@
 /** What is said besides the log: why there is nothing yet, that the connection is gone, and all of it to screen readers. */
 
+import { loginUrl } from "./access.js";
 import { h, say } from "./dom.js";
 import { look, seconds, sentence, stateOf } from "./header.js";
 import * as words from "./words.js";
@@ -14,7 +15,9 @@ const SKELETON_MS = 150;
  * @param {() => void} onRetry
  */
 export function notices(log, view, onRetry) {
-  const empty = h("div.empty-state", { hidden: true });
+  const reasonText = h("p");
+  const login = /** @type {HTMLAnchorElement} */ (h("a.now", { hidden: true }, "Log in"));
+  const empty = h("div.empty-state", { hidden: true }, reasonText, login);
   const text = h("span");
   const retry = h("button.now", { type: "button", onclick: onRetry }, "Try now");
   const banner = h("div.banner", { hidden: true }, text, retry);
@@ -127,7 +130,10 @@ export function notices(log, view, onRetry) {
       const reason = why();
       empty.hidden = !reason;
       empty.classList.toggle("bad", log.state === "refused");
-      say(empty, reason);
+      say(reasonText, reason);
+      const where = (log.state === "refused" && log.problem?.login) || "";
+      login.hidden = !where;
+      if (where) login.href = loginUrl(where, log.base);
       updateBanner();
       updateEdges();
       speak();
@@ -143,6 +149,7 @@ function refusal(problem) {
     case 410:
       return "The log of this job has expired.";
     case 401:
+      return `This log asks for a login: ${problem.message}.`;
     case 403:
       return `This log is not for you to read: ${problem.message}`;
     default:

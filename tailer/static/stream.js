@@ -6,6 +6,8 @@
  * asks now and then for what is new. Every log goes on from its cursor, so that nothing is missing and nothing twice.
  */
 
+import { withLink } from "./access.js";
+import { refusalOf } from "./load.js";
 import { parser } from "./sse.js";
 
 const SLOTS = 4;
@@ -25,6 +27,7 @@ const LAST_RETRY_MS = 15_000;
  * @property {"idle" | "connecting" | "live" | "asking" | "waiting" | "offline" | "refused"} state
  * @property {number} retryAt  When it is tried again, as of `performance.now()`; 0 if that is not planned.
  * @property {string} reason  Why it is not live, in words.
+ * @property {import("./load.js").Refused | null} refusal  What the server says where it is refused.
  */
 
 export class Stream {
@@ -38,7 +41,7 @@ export class Stream {
     /** @type {Set<(connection: Connection) => void>} */
     this.watchers = new Set();
     /** @type {Connection} */
-    this.connection = { state: "idle", retryAt: 0, reason: "" };
+    this.connection = { state: "idle", retryAt: 0, reason: "", refusal: null };
     this.retryMs = 0;
     this.heardAt = 0;
     this.silenceMs = 40_000;
@@ -134,8 +137,8 @@ export class Stream {
     if (this.request !== request) return;
     this.tell(this.connection.state === "asking" && !follows ? "asking" : "connecting");
     try {
-      const response = await fetch(`${this.base}stream?${query}${follows ? "" : "&follow=0"}`, {
-        headers: { Accept: "text/event-stream" },
+      const response = await fetch(withLink(`${this.base}stream?${query}${follows ? "" : "&follow=0"}`), {
+        headers: { Accept: "text/event-stream, application/problem+json" },
         signal: request.signal,
         cache: "no-store",
       });
@@ -176,7 +179,7 @@ export class Stream {
   /** @param {string} job @param {import("./sse.js").ServerEvent} event */
   dispatch(job, event) {
     if (event.name === "jobs") this.onList?.(event);
-    else if (event.name === "error" && JSON.parse(event.data).status >= 500) throw new Error(JSON.parse(event.data).title);
+    else if (event.name === "error" && isPassing(JSON.parse(event.data).status)) throw new Error(JSON.parse(event.data).title);
     else for (const follower of this.followers) if (follower.job === job) follower.take(event);
   }
 
@@ -189,14 +192,15 @@ export class Stream {
 
   /** @param {Response} response */
   async refused(response) {
-    if (response.status >= 500 || response.status === 429) return this.again(`the server answers ${response.status}`);
-    const said = (await response.text()).trim();
+    if (isPassing(response.status)) return this.again(`the server answers ${response.status}`);
+    const refusal = await refusalOf(response);
+    const { status, message: detail, login } = refusal;
     this.stop();
     for (const follower of this.followers) {
-      const data = JSON.stringify({ status: response.status, detail: said });
+      const data = JSON.stringify({ status, detail, login });
       if (follower.cursor() !== null) follower.take({ name: "error", id: "", data });
     }
-    this.tell("refused", said);
+    this.tell("refused", detail, 0, refusal);
   }
 
   /** @param {string} reason */
@@ -219,9 +223,10 @@ export class Stream {
    * @param {Connection["state"]} state
    * @param {string} [reason]
    * @param {number} [retryAt]
+   * @param {import("./load.js").Refused | null} [refusal]
    */
-  tell(state, reason = "", retryAt = 0) {
-    this.connection = { state, reason, retryAt };
+  tell(state, reason = "", retryAt = 0, refusal = null) {
+    this.connection = { state, reason, retryAt, refusal };
     for (const watcher of this.watchers) watcher(this.connection);
   }
 
@@ -244,6 +249,11 @@ export class Stream {
       });
     });
   }
+}
+
+/** @param {number} status @returns {boolean}  Whether it may be another one after a while. */
+function isPassing(status) {
+  return status >= 500 || status === 429;
 }
 
 /** @type {Map<string, Stream>} */

@@ -5,6 +5,7 @@ const LINES = /^#L([1-9]\d{0,11})(?:-L?([1-9]\d{0,11}))?$/;
 const TIMES = new Set(["off", "abs", "rel", "delta"]);
 const LEVELS = new Set(["error", "warning"]);
 const LAYOUT = /^[1-9]x[1-9]$/;
+const LINK = /^[\w.-]{1,1000}$/;
 /** A link must not make a page follow any number of logs. */
 const MOST_JOBS = 64;
 
@@ -25,6 +26,7 @@ const MOST_JOBS = 64;
  * @property {{from: number, to: number} | null} line
  * @property {boolean} end  Open at the end, also if there is a traceback to show. Never with a line.
  * @property {string} layout  Columns and rows of panes: "2x1" beside each other, "1x2" one above the other; or "".
+ * @property {string} link  The credential of a link that reads one log; or "".
  */
 
 /**
@@ -40,6 +42,7 @@ export function parse(pathname, search, hash, base) {
   const level = given.get("level") ?? "";
   const wrap = given.get("wrap");
   const layout = given.get("layout") ?? "";
+  const link = given.get("link") ?? "";
   return {
     jobs: [...new Set(job.filter((id) => JOB.test(id)))].slice(0, MOST_JOBS),
     attempt: whole(given.get("attempt")) || null,
@@ -56,6 +59,7 @@ export function parse(pathname, search, hash, base) {
     line: lines(hash),
     end: hash === "#end",
     layout: LAYOUT.test(layout) ? layout : "",
+    link: LINK.test(link) ? link : "",
   };
 }
 
@@ -90,6 +94,7 @@ export function format(state, base) {
   if (state.wrap !== null) query.set("wrap", state.wrap ? "1" : "0");
   set("t", state.time);
   set("layout", state.layout);
+  set("link", state.link);
   const path = state.jobs.length > 1 ? "view" : state.jobs.length ? `jobs/${state.jobs[0]}` : "";
   const { line } = state;
   const hash = line ? `#L${line.from}${line.to > line.from ? `-L${line.to}` : ""}` : state.end ? "#end" : "";

@@ -45,6 +45,7 @@ function anyState(number) {
     line,
     end: line ? false : one(true, false),
     layout: one("", "2x1", "1x2", "2x2"),
+    link: one("", "WyJhIiw2MF0.aB-c_d.eF"),
   };
 }
 
