@@ -339,6 +339,25 @@ def sources() -> dict[str, str]:
     return {path.stem: path.read_text() for path in Path(ROOT / "tests").rglob("test_*.py")}
 
 
+def test_each_row_of_the_threat_model_names_tests_that_are_there():
+    """Whoever could try something: what stops them, and a test of exactly that."""
+    page = (ROOT / "docs" / "security.md").read_text().partition("## What could be tried")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in page.splitlines() if row.startswith("|")][
+        2:
+    ]
+    modules = sources()
+
+    assert len(rows) > 30
+    for row in rows:
+        assert len(row) == 4, row
+        assert all(row), row
+        named = re.findall(r"`(test_\w+)::(\w+)`", row[3])
+        assert named, row
+        assert re.sub(r"`test_\w+::\w+`|[, ]", "", row[3]) == "", row
+        for module, test in named:
+            assert f"def {test}(" in modules[module], f"{module}::{test}"
+
+
 def test_the_guarantees_name_tests_that_are_there():
     """Each promise names the tests that prove it, and they exist."""
     page = (ROOT / "docs" / "guarantees.md").read_text()

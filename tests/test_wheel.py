@@ -39,17 +39,23 @@ def wheel(tmp_path_factory):
     return built
 
 
-def modules(names):
-    """Those of these file names that are Python modules."""
-    return {name for name in names if name.endswith(".py")}
-
-
 def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
-    """A wheel has all of `tailer` and `worker`, its metadata, and no test, tool or configuration of ours."""
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"tailer", "worker", "rq_tailer-0.1.0.dist-info"}
-    ours = {str(path.relative_to(ROOT)) for package in ("tailer", "worker") for path in (ROOT / package).rglob("*.py")}
-    assert modules(names) == ours
+    """A wheel has all of `tailer` and `worker`, pages and their files too, and its metadata; and no test or tool."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    metadata = {name for name in names if name.startswith("rq_tailer-0.1.0.dist-info/")}
+    paths = [path for package in ("tailer", "worker") for path in (ROOT / package).rglob("*") if path.is_file()]
+    ours = {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
+    assert {"tailer/static/app.js", "tailer/templates/tailer/login.html", "worker/py.typed"} <= ours
+    assert names - metadata == ours
+    assert {path.suffix for path in paths if "__pycache__" not in path.parts} == {
+        ".py",
+        ".typed",
+        ".js",
+        ".css",
+        ".html",
+    }
+    files = {name.partition("/")[2] for name in metadata}
+    assert files == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt"}
 
 
 def test_the_wheel_names_what_it_needs(wheel):
