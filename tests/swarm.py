@@ -38,7 +38,11 @@ class Client:
         self.socket = socket.socket()
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        self.socket.connect(swarm.address)
+        try:
+            self.socket.connect(swarm.address)
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setblocking(False)
         lines = [f"GET {path} HTTP/{version}", "Host: localhost", *headers]
         self.socket.send("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
@@ -48,10 +52,10 @@ class Client:
         """The body so far."""
         return bytes(self.data)
 
-    def take(self) -> None:
-        """Read what there is."""
+    def take(self, most: int | None = None) -> None:
+        """Read what there is, or so many bytes of it."""
         try:
-            piece = self.socket.recv(BITE if self.slow else 1 << 20)
+            piece = self.socket.recv(most or (BITE if self.slow else 1 << 20))
         except BlockingIOError:
             return
         except OSError:

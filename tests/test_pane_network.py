@@ -3,10 +3,7 @@
 import contextlib
 import re
 import signal
-import socket
-import threading
 import time
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,65 +11,18 @@ from tailer.embedded import EmbeddedServer
 from tailer.store import LogStore, connect
 from tests.panes import PanePage
 from tests.processes import free_port
+from tests.proxy import Proxy
 from tests.stack import web_process
 from tests.written import Written
 
 TEXT = "pane.log.store.blocks.flatMap(({rows}) => rows.map((row) => row.text + '\\n')).join('')"
 
 
-class Unreliable:
-    """A proxy before a web server, whose connections can be cut, all at once."""
-
-    def __init__(self, url: str) -> None:
-        self._target = ("127.0.0.1", urlsplit(url).port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open: set[socket.socket] = set()
-        self._closed = False
-        self.cuts = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while not self._closed:
-            with contextlib.suppress(OSError):
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                self._open |= {client, server}
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
-
-    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            self._open.discard(end)
-            end.close()
-
-    def cut(self) -> None:
-        """Close all connections that there are."""
-        for end in list(self._open):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self.cuts += 1
-
-    def close(self) -> None:
-        """Accept nothing more, and cut what is there."""
-        self._closed = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-
 @pytest.fixture
 def unreliable(stack):
     """A proxy before the shared web server."""
-    proxy = Unreliable(stack.web)
-    yield proxy
-    proxy.close()
+    with Proxy(stack.web) as proxy:
+        yield proxy
 
 
 @pytest.mark.timeout(180)
