@@ -1,0 +1,166 @@
+"""Faults of the Redis that holds the logs: away, hung, slow, full, emptied, replaced. RQ's own is another one here."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tailer.embedded import EmbeddedServer
+from tailer.store import connect, list_key
+from tests.faults.trial import LIVE
+from tests.proxy import Proxy
+from tests.waiting import wait_until
+
+AOF = ("--appendonly", "yes", "--appendfsync")
+APPEND = b"\r\no 1"
+"""What only an append holds: the header of a chunk of stdout."""
+HELD = 4 << 20
+"""What a worker can send again of what Redis has confirmed."""
+
+
+def started(trial, *extra, **options):
+    """A running trial whose logs are in a server of their own; returns that server and a connection to it."""
+    server = trial.hold(EmbeddedServer(extra=extra))
+    trial.begin(logs=server.url, **options)
+    return server, trial.hold(connect(server.url))
+
+
+def behind_proxy(trial, **options):
+    """A running trial that reaches its logs through a proxy; returns that."""
+    server = trial.hold(EmbeddedServer())
+    proxy = trial.hold(Proxy(server.url))
+    trial.begin(logs=proxy.url, direct=server.url, **options)
+    return proxy
+
+
+def cut_at_appends(trial, *, answered):
+    """Reset the connection of an append, ten times."""
+    proxy = behind_proxy(trial)
+    for _ in range(10):
+        trap = proxy.trap(APPEND, answered=answered)
+        wait_until(trap.sprung.is_set, 20, "an append")
+        trial.recover()
+    trial.finish()
+
+
+def test_reset_before_an_append(trial):
+    """The connection is reset before an append reaches Redis, ten times."""
+    cut_at_appends(trial, answered=False)
+
+
+def test_reset_behind_an_append(trial):
+    """The connection is reset when an append is done and its answer on the way, ten times."""
+    cut_at_appends(trial, answered=True)
+
+
+@pytest.mark.whole
+def test_hung(trial):
+    """Redis hangs (SIGSTOP) for 10 s."""
+    server, _ = started(trial)
+    os.kill(server.pid, signal.SIGSTOP)
+    time.sleep(10)
+    os.kill(server.pid, signal.SIGCONT)
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_killed_with_aof(trial):
+    """SIGKILL of a Redis that keeps an append-only file (`everysec`), back 2 s later."""
+    server, _ = started(trial, *AOF, "everysec")
+    server.stop(signal.SIGKILL)
+    time.sleep(2)
+    server.start()
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_power_lost(trial, tmp_path):
+    """The same, and the newer half of that file is gone, as after a loss of power."""
+    server = trial.hold(EmbeddedServer(data_dir=tmp_path / "data", extra=(*AOF, "everysec")))
+    trial.begin(logs=server.url)
+    trial.write_on(1 << 20)
+    trial.reach(trial.written(), 20)
+    server.stop(signal.SIGKILL)
+    (file,) = (tmp_path / "data").glob("**/*.incr.aof")
+    os.truncate(file, file.stat().st_size // 2)
+    server.start()
+    trial.recover()
+    trial.finish()
+
+
+def test_emptied(trial):
+    """SIGKILL of a Redis that keeps nothing, back at once and empty."""
+    server, _ = started(trial)
+    server.stop(signal.SIGKILL)
+    server.start()
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_emptied_of_much(trial):
+    """The same with more in it than a worker holds for such a case (4 MiB); followers come afterwards."""
+    server, redis = started(trial, shape="blocks", rate=2000, live=())
+    wait_until(lambda: trial.store.end_of(trial.task.job.id, 1).offset > 3 * HELD, 20)
+    server.stop(signal.SIGKILL)
+    server.start()
+    wait_until(lambda: redis.exists(list_key(trial.task.job.id, 1)), 20, "the log to be built again")
+    for form in LIVE:
+        trial.follow(form)
+    trial.recover()
+    trial.finish(causes=["Redis lost it"], most_missing=64 << 20)
+
+
+def test_full(trial):
+    """Redis is full (`noeviction`) for 2 s."""
+    _, redis = started(trial, "--maxmemory-policy", "noeviction")
+    redis.config_set("maxmemory", 1)
+    time.sleep(2)
+    redis.config_set("maxmemory", 0)
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_read_only(trial):
+    """Redis is a read-only replica for 2 s, without its master."""
+    _, redis = started(trial)
+    redis.replicaof("127.0.0.1", 1)
+    time.sleep(2)
+    redis.replicaof("NO", "ONE")
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_clients_killed(trial):
+    """All connections are closed by `CLIENT KILL` every 200 ms, fifteen times."""
+    _, redis = started(trial)
+    for _ in range(15):
+        for kind in ("normal", "pubsub"):
+            redis.client_kill_filter(_type=kind, skipme=True)
+        time.sleep(0.2)
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_slow(trial):
+    """Every request and every answer takes 200 ms."""
+    proxy = behind_proxy(trial)
+    proxy.delay = 0.2
+    time.sleep(5)
+    trial.recover(30)
+    trial.finish(timeout=60)
+
+
+def test_keys_deleted(trial):
+    """A stranger deletes all keys of the log, three times."""
+    _, redis = started(trial)
+    for _ in range(3):
+        redis.delete(*redis.keys(f"tailer:{{{trial.task.job.id}}}*"))
+        trial.recover()
+    trial.finish()
