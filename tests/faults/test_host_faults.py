@@ -20,6 +20,8 @@ from tests.waiting import wait_until
 FULL = {"causes": ["Redis was unreachable and the worker's buffers were full"], "most_missing": 1 << 40}
 SMALL = {"TAILER_BUFFER": "64KiB"}
 """So little memory that output goes to the disk soon."""
+SHORT = {"TAILER_BUFFER": "1MiB", "TAILER_SPILL": "0", "TAILER_CONSOLE": "0"}
+"""So little room that a flood fills it soon."""
 CLOCK = Path(__file__).with_name("clock.c")
 HOUR_MS = 3_600_000
 
@@ -127,9 +129,9 @@ def test_clock_set_back(trial, tmp_path):
 
 @pytest.mark.whole
 def test_flood_without_redis(trial):
-    """The job writes as fast as it can for 60 s while Redis is away, and there is no spill file."""
+    """The job writes as fast as it can for 60 s while Redis is away, with a buffer of 1 MiB."""
     server = trial.hold(EmbeddedServer())
-    trial.begin(logs=server.url, env={"TAILER_CONSOLE": "0", "TAILER_SPILL": "0"}, shape="blocks", rate=0)
+    trial.begin(logs=server.url, env=SHORT, shape="blocks", rate=0)
     server.stop()
     time.sleep(trial.seconds(60, short=5))
     trial.let_end()

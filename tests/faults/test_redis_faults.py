@@ -1,6 +1,8 @@
 """Faults of the Redis that holds the logs: away, hung, slow, full, emptied, replaced. RQ's own is another one here."""
 
+import contextlib
 import os
+import shutil
 import signal
 import time
 
@@ -9,14 +11,13 @@ import pytest
 from tailer.embedded import EmbeddedServer
 from tailer.store import connect, list_key
 from tests.faults.trial import LIVE
+from tests.processes import free_port, running
 from tests.proxy import Proxy
 from tests.waiting import wait_until
 
 AOF = ("--appendonly", "yes", "--appendfsync")
 APPEND = b"\r\no 1"
 """What only an append holds: the header of a chunk of stdout."""
-HELD = 4 << 20
-"""What a worker can send again of what Redis has confirmed."""
 
 
 def started(trial, *extra, **options):
@@ -102,16 +103,16 @@ def test_emptied(trial):
 
 @pytest.mark.whole
 def test_emptied_of_much(trial):
-    """The same with more in it than a worker holds for such a case (4 MiB); followers come afterwards."""
+    """The same with 12 MiB of output in it; followers come afterwards."""
     server, redis = started(trial, shape="blocks", rate=2000, live=())
-    wait_until(lambda: trial.store.end_of(trial.task.job.id, 1).offset > 3 * HELD, 20)
+    wait_until(lambda: trial.store.end_of(trial.task.job.id, 1).offset > 12 << 20, 20)
     server.stop(signal.SIGKILL)
     server.start()
     wait_until(lambda: redis.exists(list_key(trial.task.job.id, 1)), 20, "the log to be built again")
     for form in LIVE:
         trial.follow(form)
     trial.recover()
-    trial.finish(causes=["Redis lost it"], most_missing=64 << 20)
+    trial.finish(causes=["Redis lost it"], most_missing=16 << 20)
 
 
 def test_full(trial):
@@ -164,3 +165,47 @@ def test_keys_deleted(trial):
         redis.delete(*redis.keys(f"tailer:{{{trial.task.job.id}}}*"))
         trial.recover()
     trial.finish()
+
+
+@pytest.mark.whole
+def test_failover(trial, tmp_path):
+    """The master is killed, and three sentinels make its replica the master; the job writes on all the while."""
+    master = trial.hold(EmbeddedServer())
+    replica = trial.hold(EmbeddedServer(extra=("--replicaof", "127.0.0.1", port(master.url))))
+    sentinels = [trial.hold(sentinel(tmp_path / f"sentinel-{n}.conf", port(master.url))) for n in range(3)]
+    with connect(replica.url) as redis:
+        wait_until(lambda: redis.info("replication")["master_link_status"] == "up", 20)
+    for place in sentinels:
+        with connect(f"redis://{place}") as watching:
+            wait_until(lambda: known(watching) == (1, 2), 20, "what a sentinel has to know")
+    trial.begin(logs=f"redis+sentinel://{','.join(sentinels)}/logs")
+    master.stop(signal.SIGKILL)
+    with connect(replica.url) as redis:
+        wait_until(lambda: redis.info("replication")["role"] == "master", 30, "the failover")
+    trial.recover()
+    trial.finish()
+
+
+def port(url):
+    """The port in a server's URL."""
+    return url.rpartition(":")[2].partition("/")[0]
+
+
+def known(sentinel):
+    """How many replicas of the master, and how many other sentinels, a sentinel knows."""
+    told = sentinel.execute_command("SENTINEL", "MASTER", "logs")
+    fields = told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
+    named = {key.decode() if isinstance(key, bytes) else key: value for key, value in fields.items()}
+    return int(named["num-slaves"]), int(named["num-other-sentinels"])
+
+
+@contextlib.contextmanager
+def sentinel(config, master):
+    """Run a sentinel that watches the master at that port for the block; yields its host and port."""
+    own = free_port()
+    config.write_text(
+        f"port {own}\nbind 127.0.0.1\nsentinel monitor logs 127.0.0.1 {master} 2\n"
+        "sentinel down-after-milliseconds logs 1000\nsentinel failover-timeout logs 5000\n"
+    )
+    with running([shutil.which("redis-server"), config, "--sentinel"], ready="monitor master"):
+        yield f"127.0.0.1:{own}"
