@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tailer.errors import TailerError
+from tailer.follow import Final, Selection, snapshot
+from tailer.hub import Hub
+from tailer.jobs import Jobs
 from tailer.reader import LogReader
 from tailer.records import Attempt, Chunk, End, Hole, Record, encode
 from tailer.store import Cursor, LogStore, meta_key
@@ -74,6 +77,7 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self, store: LogStore) -> None:
         super().__init__()
         self.store = store
+        self.hub = Hub(store, Jobs(store.connection))
         self.job_id = uuid.uuid4().hex
         self.plain = PlainLog()
         self.writers: dict[str, Writer] = {}
@@ -230,6 +234,18 @@ class LogMachine(RuleBasedStateMachine):
         """Somebody reads from a cursor to the end of that attempt as it is."""
         at = Cursor(number, max(0, self.plain.end_of(number).offset - back))
         assert read_all(self.store, at, self.job_id) == self.plain.read(at)
+
+    @rule(number=numbers, back=st.integers(0, 8) | st.integers(0, 400))
+    def take(self, number: int, back: int) -> None:
+        """Somebody takes all that there is from a cursor on, over all attempts, without waiting."""
+        at = Cursor(number, max(0, self.plain.end_of(number).offset - back))
+        told = list(snapshot(self.hub, Selection(job_id=self.job_id, start=at, wait=False)))
+        later = [self.plain.read(Cursor(other)) for other in sorted(self.plain.attempts) if other > number]
+        expected = [record for records in (self.plain.read(at), *later) for record in records]
+        assert [event for event, _ in told if not isinstance(event, Final)] == expected
+        newest = self.plain.attempts.get(max(number, self.plain.highest))
+        over = newest.end is not None if newest else not self.plain.attempts
+        assert over == any(isinstance(event, Final) for event, _ in told)
 
     @rule(number=numbers, line=st.integers(1, 400), lines=st.integers(0, 400))
     def look_for_lines(self, number: int, line: int, lines: int) -> None:

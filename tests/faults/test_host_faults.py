@@ -128,12 +128,13 @@ def test_clock_set_back(trial, tmp_path):
 
 
 @pytest.mark.whole
+@pytest.mark.timeout(400)
 def test_flood_without_redis(trial):
     """The job writes as fast as it can for 60 s while Redis is away, with a buffer of 1 MiB."""
     server = trial.hold(EmbeddedServer())
     trial.begin(logs=server.url, env=SHORT, shape="blocks", rate=0)
     server.stop()
-    time.sleep(trial.seconds(60, short=5))
+    time.sleep(trial.seconds(60, short=2))
     trial.let_end()
     server.start()
     trial.recover(120)

@@ -168,6 +168,7 @@ def test_keys_deleted(trial):
 
 
 @pytest.mark.whole
+@pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on PATH: run scripts/system-packages")
 def test_failover(trial, tmp_path):
     """The master is killed, and three sentinels make its replica the master; the job writes on all the while."""
     master = trial.hold(EmbeddedServer())
