@@ -79,7 +79,7 @@ def test_killed_with_aof(trial):
 
 @pytest.mark.whole
 def test_power_lost(trial, tmp_path):
-    """The same, and the newer half of that file is gone, as after a loss of power."""
+    """SIGKILL of a Redis with an append-only file, back with the older half of it, as after a loss of power."""
     server = trial.hold(EmbeddedServer(data_dir=tmp_path / "data", extra=(*AOF, "everysec")))
     trial.begin(logs=server.url)
     trial.write_on(1 << 20)
@@ -103,7 +103,7 @@ def test_emptied(trial):
 
 @pytest.mark.whole
 def test_emptied_of_much(trial):
-    """The same with 12 MiB of output in it; followers come afterwards."""
+    """SIGKILL of a Redis that keeps nothing, with 12 MiB of output in it; followers come afterwards."""
     server, redis = started(trial, shape="blocks", rate=2000, live=())
     wait_until(lambda: trial.store.end_of(trial.task.job.id, 1).offset > 12 << 20, 20)
     server.stop(signal.SIGKILL)
