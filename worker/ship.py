@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import zstandard
 
-from tailer.errors import AttemptMissing, LogClosed, StoreUnavailable
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError
 from tailer.records import MAX_CHUNK, Attempt, Chunk, End, Hole, encode
 from tailer.store import ALIVE_MS, Cursor, LogStore, now_ms
 from worker.backlog import Backlog, Item
@@ -140,7 +140,7 @@ class Shipper(threading.Thread):
             if _ticks() - self._last_alive >= ALIVE_MS // 3:
                 self._store.keep_alive(self._job_id, self._attempt)
                 self._last_alive = _ticks()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, CorruptRecord) as error:  # a key of another kind may go as it came
             self._back_off(error)
         except AttemptMissing:
             logger.warning("job %s: Redis has lost its log; sending what is still held", self._job_id)
@@ -277,7 +277,7 @@ class Shipper(threading.Thread):
         self._rewind()
         return False
 
-    def _back_off(self, error: StoreUnavailable) -> None:
+    def _back_off(self, error: TailerError) -> None:
         if self._outage_since is None:
             self._outage_since = time.monotonic()
             logger.warning("job %s: its output waits for Redis: %s", self._job_id, error)

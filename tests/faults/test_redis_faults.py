@@ -168,6 +168,21 @@ def test_keys_deleted(trial):
 
 
 @pytest.mark.whole
+def test_keys_overwritten(trial):
+    """A stranger overwrites all keys of the log by others of another kind, gone 2 s later; followers come then."""
+    _, redis = started(trial, live=())
+    keys = wait_until(lambda: redis.keys(f"tailer:{{{trial.task.job.id}}}*"), 20)
+    for key in keys:
+        redis.set(key, "a stranger's")
+    time.sleep(2)
+    redis.delete(*keys)
+    for form in LIVE:
+        trial.follow(form)
+    trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on PATH: run scripts/system-packages")
 def test_failover(trial, tmp_path):
     """The master is killed, and three sentinels make its replica the master; the job writes on all the while."""
