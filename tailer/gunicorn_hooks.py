@@ -5,9 +5,15 @@ gunicorn reads that before gevent has patched Python's modules, so that nothing 
 
 from __future__ import annotations
 
+import errno
 import gc
 import resource
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+NO_FILES_S = 0.1
+"""How long nobody is let in while the process may not open more files."""
 
 
 class Worker(Protocol):
@@ -15,6 +21,7 @@ class Worker(Protocol):
 
     alive: bool
     pid: int
+    accept: Callable[..., Any]
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -26,6 +33,8 @@ def post_worker_init(worker: Worker) -> None:
     # A file descriptor each; many systems allow 1024 until a program asks for more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if hasattr(worker, "accept"):
+        worker.accept = _patient(worker.accept)
     from tailer.web import hubs  # noqa: PLC0415 (see above)
 
     for hub in hubs:
@@ -50,3 +59,20 @@ def child_exit(server: object, worker: Worker) -> None:
     del server
     if several_processes():
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _patient(accept: Callable[..., Any]) -> Callable[..., Any]:
+    """Return gthread's ``accept`` made to wait while there is no file for another connection.
+
+    It would end the process, and cut all who follow. Those who wait stay in the kernel's queue.
+    """
+
+    def patient(*listener: object) -> None:
+        try:
+            accept(*listener)
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            time.sleep(NO_FILES_S)
+
+    return patient

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import redis
 
@@ -21,6 +21,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CAPTURE_MODES = ("separate", "merged", "pty")
 AUTH_MODES = ("loopback", "none")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+SENTINEL = "redis+sentinel://"
 MAX_PROXIES = 10
 MAX_TTL = 100 * 365 * 24 * 3600
 """Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
@@ -268,10 +269,29 @@ def web_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """Read ``redis+sentinel://[[USER]:PASSWORD@]HOST:PORT[,HOST:PORT...]/NAME[/DB]``; raises ``ValueError``.
+
+    Returns where the sentinels are, the name by which they know the master, and redis-py's arguments for that one.
+    """
+    match = re.fullmatch(r"(?:([^:@/]*):([^@/]*)@)?([^@/]+)/([^/]+)(?:/([0-9]{1,9}))?", url.removeprefix(SENTINEL))
+    sentinels = [re.fullmatch(r"([^:]+)(?::([0-9]{1,5}))?", host) for host in match[3].split(",")] if match else []
+    if not match or not all(sentinels):
+        raise ValueError("use redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB")
+    told = {"username": unquote(match[1] or "") or None, "password": unquote(match[2] or "") or None}
+    places = [(one[1], int(one[2] or 26379)) for one in sentinels if one]
+    return places, unquote(match[4]), {"db": int(match[5] or 0), **told}
+
+
 def redis_url(variable: str, value: str) -> str:
     """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
     allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, with redis-py's options behind a ?"
+    if variable == "TAILER_REDIS_URL":
+        allowed += f"; or {SENTINEL}HOST:PORT,HOST:PORT/NAME/DB"
     try:
+        if variable == "TAILER_REDIS_URL" and value.startswith(SENTINEL):
+            sentinel_url(value)
+            return value
         parts = urlsplit(value)
         where = parts.path if parts.scheme == "unix" else parts.hostname
         usable = bool(where) and parts.scheme in REDIS_SCHEMES
@@ -284,5 +304,7 @@ def redis_url(variable: str, value: str) -> str:
     if not usable:
         # A URL may hold a password, so no more than its scheme is repeated.
         scheme, separator, _ = value.partition("://")
-        raise SettingsError(variable, f"{scheme}://…" if separator and scheme.isalnum() else "…", allowed)
+        raise SettingsError(
+            variable, f"{scheme}://…" if separator and scheme.replace("+", "").isalnum() else "…", allowed
+        )
     return value

@@ -37,6 +37,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError, UnknownJob
 from tailer.reader import Cursor as Cursor  # noqa: PLC0414 (it is part of this module's interface)
@@ -52,6 +53,7 @@ from tailer.records import (
     encode,
     end_from_json,
 )
+from tailer.settings import SENTINEL, sentinel_url
 
 logger = logging.getLogger(__name__)
 
@@ -233,19 +235,31 @@ def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
     redis-py repeats a command whose answer did not come, up to ten times, which appends twice what is not safe to
     repeat and keeps a caller waiting for a minute. Tailer repeats by itself, where it knows that it may.
     """
-    over_network = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=TURN_S,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        **over_network,
-        health_check_interval=30,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-    )
-    return redis.Redis(connection_pool=pool)
+    options: dict[str, Any] = {
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": TURN_S,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "health_check_interval": 30,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+    }
+    if not url.startswith("unix:"):
+        options["socket_keepalive"] = True
+    if url.startswith(SENTINEL):
+        return redis.Redis(connection_pool=_found_by_sentinels(url, options))
+    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, **options))
+
+
+class _SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """Connections to whichever server the sentinels name as the master when they are opened."""
+
+
+def _found_by_sentinels(url: str, options: dict[str, Any]) -> _SentinelPool:
+    sentinels, name, credentials = sentinel_url(url)
+    asked = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry")}
+    manager = Sentinel(sentinels, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
+    return _SentinelPool(name, manager, **credentials, **options)  # type: ignore[no-untyped-call]
 
 
 def check_job_id(job_id: str) -> str:

@@ -1,12 +1,16 @@
 """What a log must be, as plain lists: builds records for the store, and answers what reading them has to give."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import zstandard
 from hypothesis import strategies as st
 
-from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, Record, encode
-from tailer.store import Cursor, LogStore
+from tailer.errors import AttemptMissing, LogClosed
+from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, Record, decode, encode
+from tailer.store import AttemptSummary, Cursor, LogStore, LogSummary
 
 HOLE = "hole"
 COMPRESSOR = zstandard.ZstdCompressor(level=1)
@@ -26,27 +30,35 @@ pieces = st.lists(
 class WrittenLog:
     """One attempt's log as it was written: its records, and what each byte of it is."""
 
-    def __init__(self, written: Iterable[tuple[str, bytes, int]], *, began: int = 1000) -> None:
-        self.began = began
+    def __init__(self, written: Iterable[tuple[str, bytes, int]] = (), *, began: int = 1000) -> None:
+        self.began = self.time = began
         self.records: list[Chunk | Hole] = []
         self.bytes: list[tuple[str, int, int] | None] = []  # (stream, byte, number of its line), or not in the log
         self.starts = [0]  # of each line; where a newline is missing, the start of what is missing
-        time, midline = began, False
+        self._midline = False
         for stream, data, pause in written:
-            time += pause
-            self._add(stream, data, time, midline=midline)
-            midline = not data.endswith(b"\n")
+            self.write(stream, data, pause)
 
-    def _add(self, stream: str, data: bytes, time: int, *, midline: bool) -> None:
-        offset, line, lines = len(self.bytes), len(self.starts), data.count(b"\n")
+    def write(self, stream: str, data: bytes, pause: int = 0) -> None:
+        """Go on with a piece, ``pause`` ms after the last one."""
+        offset, line, lines, time = len(self.bytes), len(self.starts), data.count(b"\n"), self.time + pause
         if stream == HOLE:
-            self.records.append(Hole(time, offset, line, lines, midline, len(data), "a test"))
-            self.bytes += [None] * len(data)
-            self.starts += [offset] * lines
+            self.add(Hole(time, offset, line, lines, self._midline, len(data), "a test"))
+        else:
+            self.add(Chunk(stream, time, offset, line, lines, self._midline, data))
+        self._midline = not data.endswith(b"\n")
+
+    def add(self, record: Chunk | Hole) -> None:
+        """Go on with a record that begins where this log ends."""
+        assert record.offset == len(self.bytes)
+        self.records.append(record)
+        self.time = record.time
+        if isinstance(record, Hole):
+            self.starts += [record.offset] * record.lines
+            self.bytes += [None] * record.length
             return
-        self.records.append(Chunk(stream, time, offset, line, lines, midline, data))
-        for value in data:
-            self.bytes.append((stream, value, len(self.starts)))
+        for value in record.data:
+            self.bytes.append((record.stream, value, len(self.starts)))
             if value == 10:
                 self.starts.append(len(self.bytes))
 
@@ -130,3 +142,140 @@ def read_all(store: LogStore, at: Cursor, job_id: str) -> list[Record]:
         records += piece
         assert reader.cursor == Cursor(at.attempt, end)
     return records
+
+
+class PlainLog:
+    """What a `LogStore` must answer for one job: its methods without Redis, on plain lists."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[int, PlainAttempt] = {}
+
+    @property
+    def highest(self) -> int:
+        """The newest attempt's number, 0 without any."""
+        return max(self.attempts, default=0)
+
+    def start(self, about: Attempt) -> tuple[Cursor, int]:
+        """An execution has one attempt; a number is taken once, and none below it behind that."""
+        known = (one for one in self.attempts.values() if one.about.execution == about.execution)
+        one = next(known, None)
+        if one is None:
+            number = about.number or self.highest + 1
+            if number <= self.highest:
+                raise LogClosed(f"attempt {number}")
+            one = self.attempts[number] = PlainAttempt(replace(about, number=number))
+        one.alive = True
+        return Cursor(one.about.number, one.size), one.written.lines
+
+    def append(self, at: Cursor, elements: Sequence[bytes], *, end: int, lines: int) -> int:
+        """What joins the log's end is added, all else refused; a lost end is taken back."""
+        one = self._attempt(at.attempt)
+        if one.end and one.end.outcome != "lost":
+            raise LogClosed(f"attempt {at.attempt}")
+        if at.offset == one.size:
+            one.end = None
+            for element in elements:
+                one.add(decode(element))
+            assert (end, lines) == (one.size, one.written.lines)
+        return one.size
+
+    def end(self, end: End) -> int:
+        """One end, at the end, the same if it is said again; only a lost one gives way to another."""
+        one = self._attempt(end.attempt)
+        if one.end in {end, replace(end, final=False)}:
+            return one.size
+        if one.end and (one.end.outcome != "lost" or end.outcome == "lost"):
+            raise LogClosed(f"attempt {end.attempt}")
+        if end.bytes == one.size:
+            one.end = end if self.highest == end.attempt else replace(end, final=False)
+            one.records.append(one.end)
+            one.alive = False
+        return one.size
+
+    def keep_alive(self, attempt: int) -> None:
+        """A worker writes it."""
+        self._attempt(attempt).alive = True
+
+    def delete(self) -> None:
+        """Nothing is left."""
+        self.attempts.clear()
+
+    def alive(self, attempt: int) -> bool:
+        """Whether a worker writes it."""
+        return attempt in self.attempts and self.attempts[attempt].alive
+
+    def line(self, attempt: int, line: int) -> Cursor:
+        """Where a line begins."""
+        here = self.attempts.get(attempt)
+        return Cursor(attempt, here.written.line(line) if here else 0)
+
+    def tail(self, lines: int) -> Cursor:
+        """Where the last lines of all attempts begin."""
+        for number in sorted(self.attempts, reverse=True):
+            log = self.attempts[number].written
+            if lines <= log.all_lines:
+                return Cursor(number, log.line(log.all_lines - lines + 1))
+            lines -= log.all_lines
+        return Cursor(min(self.attempts, default=1), 0)
+
+    def since(self, time: int) -> Cursor:
+        """Where the first record that is not older begins, in the first attempt that has one."""
+        for number, one in sorted(self.attempts.items()):
+            for record in one.records:
+                if record.time >= time:
+                    return Cursor(number, record.offset)
+        return self.end_of(max(self.attempts, default=1))
+
+    def end_of(self, attempt: int) -> Cursor:
+        """The cursor behind all of it."""
+        return Cursor(attempt, self.attempts[attempt].size if attempt in self.attempts else 0)
+
+    def read(self, at: Cursor) -> list[Record]:
+        """All records from a cursor on, the first one cut where it says."""
+        records = self.attempts[at.attempt].records if at.attempt in self.attempts else []
+        reached = [record for record in records if record.offset >= at.offset or record.end > at.offset]
+        return [cut(record, at.offset) for record in reached]
+
+    def summary(self) -> LogSummary | None:
+        """What is known of the attempts."""
+        told = [
+            AttemptSummary(number, one.about.time, one.size, one.written.lines, one.about, one.end)
+            for number, one in sorted(self.attempts.items())
+        ]
+        return LogSummary("", told) if told else None
+
+    def _attempt(self, number: int) -> PlainAttempt:
+        if number not in self.attempts:
+            raise AttemptMissing(f"attempt {number}")
+        return self.attempts[number]
+
+
+class PlainAttempt:
+    """One attempt: all its records, and what its output is made of."""
+
+    def __init__(self, about: Attempt) -> None:
+        self.about = about
+        self.records: list[Record] = [about]
+        self.written = WrittenLog(began=about.time)
+        self.end: End | None = None
+        self.alive = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of output."""
+        return len(self.written.bytes)
+
+    def add(self, record: Record) -> None:
+        """Go on with a record of output."""
+        assert isinstance(record, Chunk | Hole)
+        self.records.append(record)
+        self.written.add(record)
+
+
+def cut(record: Record, start: int) -> Record:
+    """The part of a record from an offset on."""
+    if isinstance(record, Chunk):
+        return record.part(start, record.end)
+    if isinstance(record, Hole) and record.offset < start:
+        return replace(record, offset=start, length=record.end - start, midline=True)
+    return record

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
 
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
 from tailer.reader import MAX_RECORDS, PIECE
@@ -34,6 +35,7 @@ from tailer.store import (
     now_ms,
     wake_channel,
 )
+from tests.log_machine import LogMachine
 from tests.log_model import COMPRESSOR, WrittenLog, flat, pieces, read_all
 from tests.waiting import wait_until
 
@@ -748,6 +750,10 @@ class StoreContract:
         assert reader.read() == []
         reader.relocate()
         assert reader.read() == [tail]
+
+    def test_whatever_happens_in_whatever_order_is_as_on_plain_lists(self, store):
+        """Workers that start, send, resend, end or fall silent, failovers and readers: all answers are the model's."""
+        run_state_machine_as_test(lambda: LogMachine(store), settings=settings(examples, stateful_step_count=50))
 
     # Forging and keys.
 

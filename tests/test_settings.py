@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 import tailer
 from tailer.embedded import EmbeddedServer
 from tailer.errors import SettingsError
-from tailer.settings import CAPTURE_MODES, Settings, environment, redis_url, size, switch, web_url, whole_number
+from tailer.settings import (
+    CAPTURE_MODES,
+    Settings,
+    environment,
+    redis_url,
+    sentinel_url,
+    size,
+    switch,
+    web_url,
+    whole_number,
+)
 from tailer.store import connect
 
 NAMES = {
@@ -58,6 +68,7 @@ def test_with_nothing_set_there_are_defaults():
         ("REDIS_URL", "redis://h:1/2", "rq_url", "redis://h:1/2"),
         ("REDIS_URL", "rediss://:pass@h:1", "rq_url", "rediss://:pass@h:1"),
         ("REDIS_URL", "rediss://h/0?ssl_cert_reqs=none", "rq_url", "rediss://h/0?ssl_cert_reqs=none"),
+        ("TAILER_REDIS_URL", "redis+sentinel://h:1,i/logs/3", "log_url", "redis+sentinel://h:1,i/logs/3"),
         ("REDIS_URL", "unix:///run/redis.sock?db=1", "rq_url", "unix:///run/redis.sock?db=1"),
         ("REDIS_URL", "redis://[::1]:6379/", "rq_url", "redis://[::1]:6379/"),
         ("REDIS_URL", "redis://h", "rq_url_given", True),
@@ -189,6 +200,9 @@ def test_a_bad_secret_is_refused_without_being_shown(variable, value, allowed):
         ("redis://:secret@h/0?no_such_option=1", "redis://…"),
         ("redis://:secret@h/0?socket_timeout=soon", "redis://…"),
         ("rediss://:secret@h/0?ssl_cert_reqs=perhaps", "rediss://…"),
+        ("redis+sentinel://:secret@h:1", "redis+sentinel://…"),
+        ("redis+sentinel://:secret@h:x/logs", "redis+sentinel://…"),
+        ("redis+sentinel://:secret@h:1,/logs", "redis+sentinel://…"),
         ("unix://", "unix://…"),
         (":secret@h:6379", "…"),
         ("user:secret@h://x", "…"),
@@ -301,3 +315,12 @@ def test_numbers_are_ascii_digits(value):
 def test_web_urls_end_without_a_slash(value):
     """So that paths can be put behind them."""
     assert web_url(value) == value.rstrip("/")
+
+
+def test_a_url_of_sentinels_is_read_in_its_parts():
+    """Sentinels with their ports, the master's name, and what that one wants to be told."""
+    where = [("a", 1), ("b", 26379)]
+    told = {"db": 2, "username": "u", "password": "p@:"}
+    assert sentinel_url("redis+sentinel://u:p%40%3A@a:1,b/the%20logs/2") == (where, "the logs", told)
+    nothing = {"db": 0, "username": None, "password": None}
+    assert sentinel_url("redis+sentinel://a:1,b/logs") == (where, "logs", nothing)

@@ -10,7 +10,7 @@ from functools import partial
 
 import zstandard
 
-from tailer.errors import AttemptMissing, LogClosed, StoreUnavailable
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError
 from tailer.records import MAX_CHUNK, SYSTEM, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import ALIVE_MS, Cursor, LogStore, now_ms
 from worker.backlog import Backlog, Item
@@ -170,10 +170,10 @@ class Shipper(threading.Thread):
                     self._close_hole()
             elif self._end and not self._cutter.size:
                 return self._write_end(self._end)
-            if now_ms() - self._last_alive >= ALIVE_MS // 3:
+            if _ticks() - self._last_alive >= ALIVE_MS // 3:
                 self._store.keep_alive(self._job_id, self._attempt)
-                self._last_alive = now_ms()
-        except StoreUnavailable as error:
+                self._last_alive = _ticks()
+        except (StoreUnavailable, CorruptRecord) as error:  # a key of another kind may go as it came
             self._back_off(error)
         except AttemptMissing:
             logger.warning("job %s: Redis has lost its log; sending what is still held", self._job_id)
@@ -188,7 +188,7 @@ class Shipper(threading.Thread):
     def _open(self) -> None:
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
         self._attempt = self._report.attempt = cursor.attempt
-        self._last_alive = now_ms()
+        self._last_alive = _ticks()
         logger.debug("job %s: attempt %d, at byte %d, line %d", self._job_id, cursor.attempt, cursor.offset, lines)
 
     def _wait_until_due(self) -> None:
@@ -198,23 +198,27 @@ class Shipper(threading.Thread):
                 if wait <= 0:
                     break
                 self._changed.wait(wait / 1000)
-                if now_ms() - self._last_alive >= ALIVE_MS // 3:
+                if _ticks() - self._last_alive >= ALIVE_MS // 3:
                     break
             due = self._cutter.since is not None and (self._end or self._due_in() <= 0)
-            held_long = self._cutter.since is not None and now_ms() - self._cutter.since >= PARTIAL_MS
+            held_long = self._cutter.since is not None and self._partial_due_in(self._cutter.since) <= 0
         if due:
             self._pack(partial=bool(self._end) or held_long)
 
     def _due_in(self) -> int:
         """Milliseconds until something should be cut and sent."""
-        cutter, now = self._cutter, now_ms()
+        cutter = self._cutter
         if cutter.since is None:
-            return max(1, self._last_alive + ALIVE_MS // 3 - now)
+            return max(1, self._last_alive + ALIVE_MS // 3 - _ticks())
         if cutter.size >= SHIP:
             return 0
         if not cutter.whole_line:
-            return cutter.since + PARTIAL_MS - now
-        return self._next_batch - now
+            return self._partial_due_in(cutter.since)
+        return self._next_batch - _ticks()
+
+    def _partial_due_in(self, since: int) -> int:
+        held = now_ms() - since
+        return PARTIAL_MS - held if held >= 0 else 0  # below 0 the clock was set back
 
     def _pack(self, *, partial: bool) -> None:
         """Move some of what is held into the backlog, or into a hole if there is no room.
@@ -256,7 +260,7 @@ class Shipper(threading.Thread):
 
     def _send(self) -> None:
         # A rate, not a pause: lines that come every INTERVAL_MS are not held up by the time that sending takes.
-        now = now_ms()
+        now = _ticks()
         self._next_batch = min(max(self._next_batch + INTERVAL_MS, now), now + INTERVAL_MS)
         with self._changed:
             items = self._backlog.peek(BATCH)
@@ -307,7 +311,7 @@ class Shipper(threading.Thread):
         self._rewind()
         return False
 
-    def _back_off(self, error: StoreUnavailable) -> None:
+    def _back_off(self, error: TailerError) -> None:
         if self._outage_since is None:
             self._outage_since = time.monotonic()
             logger.warning("job %s: its output waits for Redis: %s", self._job_id, error)
@@ -324,3 +328,8 @@ class Shipper(threading.Thread):
 def _item(chunk: Chunk, compressor: zstandard.ZstdCompressor) -> Item:
     line = chunk.line - 1
     return Item(chunk.offset, chunk.end, line, line + chunk.lines, encode(chunk, compressor))
+
+
+def _ticks() -> int:
+    """Milliseconds of a clock that nobody can set."""
+    return time.monotonic_ns() // 1_000_000
