@@ -31,6 +31,10 @@ class Running:
         """What it has written to standard output so far."""
         return self._stdout.read_bytes()
 
+    def stdout_size(self) -> int:
+        """How many bytes that is, without reading them."""
+        return self._stdout.stat().st_size
+
     def stderr(self) -> bytes:
         """What it has written to standard error so far."""
         return self._stderr.read_bytes()

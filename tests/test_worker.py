@@ -306,6 +306,28 @@ def test_log_store_restarts(server: EmbeddedServer, tmp_path: Path, worker_class
     check_outage(server, tmp_path, worker_class, begin=lambda logs: logs.stop(), end=lambda logs: logs.start())
 
 
+@pytest.mark.parametrize("worker_class", FORKING)
+def test_redis_away_at_heartbeats(tmp_path: Path, worker_class: str):
+    """A job whose worker cannot say that it lives, because RQ's Redis is away, is watched on, and so is its log."""
+    path = tmp_path / "go"
+    with EmbeddedServer(extra=("--appendonly", "yes", "--appendfsync", "always")) as server:
+        queue, store = Queue("heartbeats", connection=connect(server.url)), LogStore(connect(server.url))
+        job = queue.enqueue("tests.jobs.count_until", str(path))
+        options = (queue.name, "--job-monitoring-interval", "1")
+        with worker_process(server.url, *options, worker_class=worker_class) as process:
+            wait_until(lambda: (summary := store.summary(job.id)) and summary.last.lines > 100)
+            server.stop(signal.SIGKILL)
+            wait_until(lambda: process.text().count("heartbeat of a job") >= 2, 20)
+            server.start()
+            path.touch()
+            log = read_log(store, job.id, timeout=30)
+            wait_until(lambda: job.get_status(refresh=True) == "finished", 20)
+            assert process.poll() is None
+            count = job.return_value()
+    assert log.data() == b"".join(b"%d\n" % number for number in range(count))
+    assert (log.end.outcome, log.end.bytes, log.end.dropped) == ("finished", len(log.data()), 0)
+
+
 def check_outage(
     server: EmbeddedServer,
     directory: Path,

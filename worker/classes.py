@@ -171,15 +171,42 @@ class _ForkingRecording(_Recording, _ForkingBase):
         return "command"
 
     def monitor_work_horse(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        """Let RQ watch the horse; then drain what is left and write the end record, also when the worker has to go."""
+        """Let RQ watch the horse; then drain what is left and write the end record, also when the worker has to go.
+
+        A horse that lives on, because the watching failed, is drained until this process ends; then it does it itself.
+        """
         try:
             super().monitor_work_horse(job, *args, **kwargs)
         finally:
-            recorder, capture, death = self._recorder, self._capture, self._death
-            self._recorder = self._capture = self._death = None
-            with _harmless("ending the log"):
-                if recorder and capture and death:
-                    recorder.finish(self._ending(job, capture, death))
+            if not self._horse_lives():
+                self._end_log(job)
+
+    def maintain_heartbeats(self, *args: Any, **kwargs: Any) -> None:
+        """Let RQ do it; where Redis is away, the next one may come through, and the horse is watched until then.
+
+        RQ's worker would leave its horse and quit.
+        """
+        try:
+            super().maintain_heartbeats(*args, **kwargs)
+        except RedisError as error:
+            logger.warning("Redis did not take the heartbeat of a job: %s", error)
+
+    def _horse_lives(self) -> bool:
+        """Whether the horse is there, and neither was seen to end nor was killed by this worker."""
+        death = self._death
+        if not self._horse_pid or not death or death.status is not None or death.cause:
+            return False
+        try:
+            return os.waitid(os.P_PID, self._horse_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
+    def _end_log(self, job: Job) -> None:
+        recorder, capture, death = self._recorder, self._capture, self._death
+        self._recorder = self._capture = self._death = None
+        with _harmless("ending the log"):
+            if recorder and capture and death:
+                recorder.finish(self._ending(job, capture, death))
 
     # In the horse.
 

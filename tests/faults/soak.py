@@ -52,7 +52,9 @@ RATE = 2.0
 """Lines a second and job: with so many, two cores are busy, and no more than that."""
 LASTS_S = (30, 90)
 STAYS_S = (5, 60)
-LATE_S = 40.0
+SILENT_S = 10.0
+"""A job that writes nothing for so long has died, which its account cannot say."""
+LATE_S = 60.0
 """Within how long after a job's end its log must have ended, and all its followers have seen that."""
 CAUSES = {"the worker was killed"}
 TTL = {"TAILER_TTL": "180"}
@@ -111,7 +113,7 @@ class Soak:
         self.crowd = hold(Crowd(*(web.url for web in self.webs), step=0.1))
         os.environ[MARK] = uuid.uuid4().hex  # by which the jobs' processes are found that outlive their worker
         self._held.callback(_end_all, os.environ[MARK])
-        pool = clean([str(BIN / "rq"), "worker-pool", "-u", self.server.url, "-w", "worker.Worker", "-q"], TTL)
+        pool = clean([str(BIN / "rq"), "worker-pool", "-u", self.server.url, "-w", "worker.Worker"], TTL)
         self.pool: Running = hold(running([*pool, "-n", str(JOBS), "soak"], cwd=ROOT, env=TTL))
         return self
 
@@ -153,7 +155,8 @@ class Soak:
         while self.works and time.monotonic() < deadline:
             self._judge()
             time.sleep(0.2)
-        self.tally.problems += [f"{work.job_id} has not ended" for work in self.works.values()]
+        for work in self.works.values():
+            self._problem(work, "not ended")
 
     def _add_jobs(self) -> None:
         """Keep as many as there are workers, and a few in the queue."""
@@ -194,22 +197,31 @@ class Soak:
         """Look after the jobs that are over."""
         now = time.monotonic()
         for work in list(self.works.values()):
-            if not work.ended and (work.account.ended or now - work.account.last > 5 / RATE) and work.account.began:
-                work.ended = now
+            account = work.account
+            silent = account.began and now - max(account.began, account.last) > SILENT_S
+            work.ended = account.ended or (account.last if silent else None)
             if not work.ended:
                 continue
             try:
                 end = self._end_of(work)
                 if end is None or not all(follower.done for follower in work.followers):
-                    if end or work.account.ended or now - work.ended > 2 * LATE_S:
-                        self._too_late(work, now, end)
+                    self._too_late(work, now, end)
                     continue
                 self._account_for(work, end)
             except (RedisError, TailerError):
                 continue  # it is away just now
             except AssertionError as error:
-                self.tally.problems.append(f"{work.job_id}: {error}")
+                self._problem(work, str(error))
             self._forget(work)
+
+    def _problem(self, work: Work, what: str) -> None:
+        """Keep what was not as promised, with what the workers have said of the job."""
+        said = [line for line in self.pool.text().splitlines() if work.job_id in line]
+        account = work.account
+        state = f"{account.done} of {account.until} lines, last {time.monotonic() - account.last:.1f} s ago"
+        with contextlib.suppress(RedisError, TailerError):
+            state += f", RQ says {self.connection.hget(f'rq:job:{work.job_id}', 'status')!r}, {self._end_of(work)}"
+        self.tally.problems.append("\n  ".join([f"{work.job_id}: {what}: {state}", *said]))
 
     def _end_of(self, work: Work) -> End | None:
         summary = self.store.summary(work.job_id)
@@ -219,7 +231,7 @@ class Soak:
         assert work.ended
         if now - work.ended > LATE_S:
             waiting = [(one.form, one.at, one.broken) for one in work.followers if not one.done]
-            self.tally.problems.append(f"{work.job_id}: end {end} after {LATE_S} s; {waiting} wait")
+            self._problem(work, f"end {end} after {LATE_S} s; {waiting} wait")
             self._forget(work)
 
     def _account_for(self, work: Work, end: End) -> None:

@@ -86,7 +86,7 @@ def test_stalled(trial):
     until = time.monotonic() + trial.seconds(60, short=3)
     while time.monotonic() < until:
         trial.write_on(200_000)
-        trial.reach(trial.written(), 5, others)  # nobody waits for those who stall
+        trial.reach(trial.written(), 10, others)  # nobody waits for those who stall
     assert all(follower.at < trial.written() - 1_000_000 for follower in stalled)
     for follower in stalled:
         follower.go_on()
@@ -108,7 +108,7 @@ def test_one_byte_a_second(trial):
         time.sleep(1)  # the pace is the fault
         for follower in slow:
             follower.stream.take(1)
-        trial.reach(trial.written(), 5, others)
+        trial.reach(trial.written(), 10, others)
     assert all(follower.at < trial.written() - 1_000_000 for follower in slow)
     for follower in slow:
         follower.go_on()

@@ -38,8 +38,6 @@ LATER_S = 1.0
 """By how much a job may take longer than without Tailer, on a machine that does other things as well."""
 STATUS = {"finished": "finished", "stopped": "stopped", "lost": "started"}
 """What RQ says of a job with such an outcome; else it is "failed"."""
-
-
 UNSENT = "not sent yet; the outcome is `lost`"
 
 T = TypeVar("T")
