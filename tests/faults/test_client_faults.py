@@ -130,15 +130,18 @@ def test_gone_without_a_word(trial):
     """Of a job that prints nothing for a while, 60 clients leave without a word, and are freed within 5 s."""
     trial.begin(rate=0.2)
     stay = connections_to(trial.address)
+    followers = trial.web.figure("tailer_followers")
     with Swarm(trial.address) as swarm:
         leaving = [
             swarm.follow(trial.task.job.id, f"?format={form}") for form in ("text", "sse", "ndjson") for _ in range(20)
         ]
         assert connections_to(trial.address) >= stay + len(leaving)
+        wait_until(lambda: trial.web.figure("tailer_followers") >= followers + len(leaving), 5)
         began = time.monotonic()
         for number, client in enumerate(leaving):
             client.leave(("close", "reset")[number % 2])
         wait_until(lambda: connections_to(trial.address) <= stay, 5, "they are freed")
+        wait_until(lambda: trial.web.figure("tailer_followers") <= followers, 5 - (time.monotonic() - began))
         trial.recovered(began)
     trial.finish()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -48,6 +49,12 @@ class Web:
             self.process.signal(sign)
         self.process.wait(20)
         self._held.close()
+
+    def figure(self, name: str) -> float:
+        """One of the figures that it tells Prometheus."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def workers(self) -> list[int]:
         """The pids of the processes that serve."""
