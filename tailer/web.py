@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Generator
-from contextlib import closing
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
@@ -19,7 +17,7 @@ from tailer import links, login, metrics, pane
 from tailer.auth import Access, Identify, check_origin, scheme
 from tailer.board import Board, View
 from tailer.channel import Pause
-from tailer.compression import Packer, negotiate
+from tailer.compression import negotiate
 from tailer.errors import (
     BodyTooLarge,
     Forbidden,
@@ -31,8 +29,8 @@ from tailer.errors import (
     Unauthorized,
     UrlTooLong,
 )
-from tailer.follow import Final, Placed, Selection, follow, snapshot
-from tailer.formats import ENCODERS, SSE, Encoder, rfc3339
+from tailer.follow import Placed, Selection, follow, snapshot
+from tailer.formats import ENCODERS, SSE, rfc3339
 from tailer.hub import Hub
 from tailer.jobs import JobState
 from tailer.lending import Body, Items
@@ -43,6 +41,7 @@ from tailer.query import LogQuery, duration, preferred
 from tailer.readers import Reader
 from tailer.settings import Settings
 from tailer.store import Cursor, LogSummary, redis_errors
+from tailer.streaming import stream
 
 logger = logging.getLogger(__name__)
 
@@ -345,59 +344,6 @@ def figures() -> Response:
 def _is_over(state: JobState, summary: LogSummary | None) -> bool:
     end = summary.last.end if summary else None
     return not state.waiting and ((end is not None and end.final) or (summary is None and state.status != "started"))
-
-
-# Bodies.
-
-EXPECTED = (ServerStopping, Unauthorized)
-"""What ends streams without being a fault."""
-
-
-def stream(
-    encoder: Encoder,
-    events: Generator[Placed | Pause],
-    problem: Problem,
-    *,
-    packer: Packer | None = None,
-    hold: float = 0,
-    prefix: bytes = b"",
-) -> Items:
-    """Yield a response's body, with the pauses of ``events``. Touches no request: all it needs is passed in.
-
-    ``problem`` tells of an error; ``packer`` compresses the body; ``hold`` is for how many seconds a finished event
-    stream stays open; ``prefix`` is what it begins with.
-
-    An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
-    error goes on to the server, which closes the connection without the last HTTP chunk.
-    """
-    yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
-    over = False
-    try:
-        with closing(events):
-            for item in events:
-                if isinstance(item, Pause):
-                    # What is compressed for one client is of no use to another.
-                    item.encoder = None if packer else encoder
-                    yield item
-                    continue
-                event, cursor = item
-                over = isinstance(event, Final)
-                if data := encoder.encode(event, cursor):
-                    yield packer.pack(data, event) if packer else data
-        if packer:
-            yield packer.end()
-        if over and isinstance(encoder, SSE) and hold:
-            yield Pause(hold)
-    except Exception as error:
-        if isinstance(encoder, SSE):
-            if not isinstance(error, EXPECTED):
-                logger.exception("a stream of server-sent events ends early")
-            yield encoder.error(problem(error))
-        elif isinstance(error, EXPECTED):
-            # As if the client had broken the connection: servers then close it quietly.
-            raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
-        else:
-            raise
 
 
 # Errors and access.

@@ -17,7 +17,7 @@ from tailer.formats import Options, Text
 from tailer.readers import Reader
 from tailer.records import Chunk
 from tailer.store import Cursor, meta_key, wake_channel
-from tailer.web import stream
+from tailer.streaming import stream
 from tests.waiting import wait_until
 from tests.written import Written
 

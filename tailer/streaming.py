@@ -1,0 +1,68 @@
+"""The body of a response that streams one log, in any format."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Generator
+from contextlib import closing
+
+from tailer.channel import Pause
+from tailer.compression import Packer
+from tailer.errors import ServerStopping, Unauthorized
+from tailer.follow import Final, Placed
+from tailer.formats import SSE, Encoder
+from tailer.lending import Items
+from tailer.many import Problem
+
+logger = logging.getLogger(__name__)
+
+EXPECTED = (ServerStopping, Unauthorized)
+"""What ends streams without being a fault."""
+
+
+def stream(
+    encoder: Encoder,
+    events: Generator[Placed | Pause],
+    problem: Problem,
+    *,
+    packer: Packer | None = None,
+    hold: float = 0,
+    prefix: bytes = b"",
+) -> Items:
+    """Yield a response's body, with the pauses of ``events``. Touches no request: all it needs is passed in.
+
+    ``problem`` tells of an error; ``packer`` compresses the body; ``hold`` is for how many seconds a finished event
+    stream stays open; ``prefix`` is what it begins with.
+
+    An error behind the first byte becomes an ``error`` event for SSE. Every other format can only be cut short: the
+    error goes on to the server, which closes the connection without the last HTTP chunk.
+    """
+    yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
+    over = False
+    try:
+        with closing(events):
+            for item in events:
+                if isinstance(item, Pause):
+                    # What is compressed for one client is of no use to another.
+                    item.encoder = None if packer else encoder
+                    yield item
+                    continue
+                event, cursor = item
+                over = isinstance(event, Final)
+                if data := encoder.encode(event, cursor):
+                    yield packer.pack(data, event) if packer else data
+        if packer:
+            yield packer.end()
+        if over and isinstance(encoder, SSE) and hold:
+            yield Pause(hold)
+    except Exception as error:
+        if isinstance(encoder, SSE):
+            if not isinstance(error, EXPECTED):
+                logger.exception("a stream of server-sent events ends early")
+            yield encoder.error(problem(error))
+        elif isinstance(error, EXPECTED):
+            # As if the client had broken the connection: servers then close it quietly.
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
+        else:
+            raise
