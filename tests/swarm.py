@@ -98,12 +98,13 @@ class Client:
 
     def leave(self, how: str = "close") -> None:
         """Go away: "close" sends FIN, "reset" RST, "half" only says that nothing more will be sent."""
-        if how == "half":
-            self.socket.shutdown(socket.SHUT_WR)
-            return
-        if how == "reset":
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._swarm.drop(self)
+        with contextlib.suppress(OSError):  # another thread has seen that it has ended
+            if how == "half":
+                self.socket.shutdown(socket.SHUT_WR)
+            elif how == "reset":
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how != "half":
+            self._swarm.drop(self)
 
 
 class Swarm:
