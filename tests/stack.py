@@ -91,6 +91,17 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def watching_its_horse(pid: int) -> None:
+    """Return when this worker waits for its work horse; only Linux tells.
+
+    A signal that comes just before that is seen at RQ's next heartbeat, 30 s later: CPython runs handlers between
+    bytecodes, and wait4 does not return for a signal that was there before.
+    """
+    where = Path(f"/proc/{pid}/wchan")
+    # "0" is what a kernel says that keeps it to itself.
+    wait_until(lambda: not where.exists() or where.read_text() in {"do_wait", "0"}, what=f"{pid} watches its horse")
+
+
 @contextlib.contextmanager
 def web_process(url: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[str, Running]]:
     """Run the Procfile's web command on the Redis at `url` for the block; yields the URL to ask and the process.

@@ -18,7 +18,7 @@ from rq.job import Job
 
 from tailer.records import OUTCOMES, End
 from tests.processes import Running
-from tests.stack import ROOT, Clients, Event, Stack, children
+from tests.stack import ROOT, Clients, Event, Stack, children, watching_its_horse
 from tests.waiting import wait_until
 
 HEADING = "## Every way a job can be or end"
@@ -341,6 +341,7 @@ def shut_down(case: Case) -> None:
     case.enqueue("wait_for", case.path)
     with case.worker() as worker:
         case.wait_for_output(b"waiting\n")
+        watching_its_horse(worker.pid)
         worker.signal(signal.SIGTERM)
         worker.says("shut down requested")
         with contextlib.suppress(AssertionError):  # RQ takes no notice of the second one within a second.

@@ -18,7 +18,7 @@ from rq.webhook import Webhook
 from tailer.embedded import EmbeddedServer
 from tailer.store import LogStore, connect
 from tests.processes import free_port
-from tests.stack import ROOT, Stack, children, read_log, worker_process
+from tests.stack import ROOT, Stack, children, read_log, watching_its_horse, worker_process
 from tests.waiting import wait_until
 
 CLASSES = ("worker.Worker", "worker.HerokuWorker", "worker.SpawnWorker", "worker.SimpleWorker")
@@ -244,6 +244,7 @@ def test_warm_shutdown(stack: Stack, tmp_path: Path):
     job = queue.enqueue("tests.jobs.wait_for", str(path))
     with stack.worker(queue) as process:
         stack.wait_for_output(job.id, b"waiting\n")
+        watching_its_horse(process.pid)
         process.signal(signal.SIGTERM)
         process.says("warm shut down requested")
         path.touch()
@@ -262,6 +263,7 @@ def test_dyno_stop(stack: Stack, tmp_path: Path, worker_class: str, outcome: str
     job = queue.enqueue("tests.jobs.wait_for", str(tmp_path / "never"))
     with stack.worker(queue, worker_class=worker_class) as process:
         stack.wait_for_output(job.id, b"waiting\n")
+        watching_its_horse(process.pid)
         for pid in (*children(process.pid), process.pid):
             os.kill(pid, signal.SIGTERM)
         assert process.wait() == 0
@@ -277,6 +279,7 @@ def test_module_on_a_dyno(stack: Stack, tmp_path: Path):
     job = queue.enqueue("tests.jobs.wait_for", str(path))
     with stack.worker(queue, command="python -m worker", worker_class=None, env={"DYNO": "worker.1"}) as process:
         stack.wait_for_output(job.id, b"waiting\n")
+        watching_its_horse(process.pid)
         process.signal(signal.SIGTERM)
         process.says("Imminent shutdown")
         path.touch()
