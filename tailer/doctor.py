@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from tailer.client import Web, events_of
+from tailer.cluster import Cluster
 from tailer.errors import SettingsError, StoreUnavailable, TailerError
 from tailer.follow import Final
 from tailer.settings import Settings
@@ -43,7 +44,7 @@ def examine() -> Iterator[Finding]:
     yield Finding(OK, "settings", f"capture {settings.capture}, logs kept {settings.ttl} s, {_readers(settings)}")
     rq = connect(settings.rq_url)
     if settings.log_url and settings.log_url != settings.rq_url:
-        yield from _server("Redis (logs)", connect(settings.log_url))
+        yield from _logs(connect(settings.log_url))
         yield from _server("Redis (RQ)", rq)
     else:
         yield from _server("Redis", rq)
@@ -58,13 +59,31 @@ def _readers(settings: Settings) -> str:
     return f"tokens of {len(settings.tokens)} readers" if settings.tokens else f"auth {settings.auth}"
 
 
+def _logs(connection: redis.Redis) -> Iterator[Finding]:
+    if not isinstance(connection, Cluster):
+        yield from _server("Redis (logs)", connection)
+        return
+    try:
+        with redis_errors():
+            servers = connection.servers()
+    except StoreUnavailable as error:
+        yield _unreachable("Redis (logs)", error)
+        return
+    for place, server in servers.items():
+        yield from _server(f"Redis (logs, {place})", server)
+
+
+def _unreachable(subject: str, error: StoreUnavailable) -> Finding:
+    return Finding(FAIL, subject, f"{error}; start it, or set REDIS_URL (TAILER_REDIS_URL for logs elsewhere)")
+
+
 def _server(subject: str, connection: redis.Redis) -> Iterator[Finding]:
     try:
         with redis_errors():
             connection.ping()
             info: Any = connection.info()
     except StoreUnavailable as error:
-        yield Finding(FAIL, subject, f"{error}; start it, or set REDIS_URL (TAILER_REDIS_URL for logs elsewhere)")
+        yield _unreachable(subject, error)
         return
     yield _version(subject, info)
     yield _eviction(subject, info)

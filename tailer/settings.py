@@ -22,6 +22,7 @@ CAPTURE_MODES = ("separate", "merged", "pty")
 AUTH_MODES = ("loopback", "none")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 SENTINEL = "redis+sentinel://"
+CLUSTER = "redis+cluster://"
 MAX_PROXIES = 10
 MAX_TTL = 100 * 365 * 24 * 3600
 """Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
@@ -275,22 +276,44 @@ def sentinel_url(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
     Returns where the sentinels are, the name by which they know the master, and redis-py's arguments for that one.
     """
     match = re.fullmatch(r"(?:([^:@/]*):([^@/]*)@)?([^@/]+)/([^/]+)(?:/([0-9]{1,9}))?", url.removeprefix(SENTINEL))
-    sentinels = [re.fullmatch(r"([^:]+)(?::([0-9]{1,5}))?", host) for host in match[3].split(",")] if match else []
-    if not match or not all(sentinels):
+    if not match:
         raise ValueError("use redis+sentinel://HOST:PORT,HOST:PORT/NAME/DB")
-    told = {"username": unquote(match[1] or "") or None, "password": unquote(match[2] or "") or None}
-    places = [(one[1], int(one[2] or 26379)) for one in sentinels if one]
-    return places, unquote(match[4]), {"db": int(match[5] or 0), **told}
+    return _places(match[3], 26379), unquote(match[4]), {"db": int(match[5] or 0), **_credentials(match)}
+
+
+def cluster_url(url: str) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """Read ``redis+cluster://[[USER]:PASSWORD@]HOST:PORT[,HOST:PORT...]``; raises ``ValueError``.
+
+    Returns where some nodes are, and redis-py's arguments for all of them.
+    """
+    match = re.fullmatch(r"(?:([^:@/]*):([^@/]*)@)?([^@/]+)/?", url.removeprefix(CLUSTER))
+    if not match:
+        raise ValueError("use redis+cluster://HOST:PORT,HOST:PORT")
+    return _places(match[3], 6379), _credentials(match)
+
+
+def _places(hosts: str, port: int) -> list[tuple[str, int]]:
+    places = [re.fullmatch(r"([^:?#]+)(?::([0-9]{1,5}))?", host) for host in hosts.split(",")]
+    if not all(places):
+        raise ValueError("use HOST:PORT,HOST:PORT")
+    return [(place[1], int(place[2] or port)) for place in places if place]
+
+
+def _credentials(match: re.Match[str]) -> dict[str, str | None]:
+    return {"username": unquote(match[1] or "") or None, "password": unquote(match[2] or "") or None}
 
 
 def redis_url(variable: str, value: str) -> str:
     """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
     allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, with redis-py's options behind a ?"
     if variable == "TAILER_REDIS_URL":
-        allowed += f"; or {SENTINEL}HOST:PORT,HOST:PORT/NAME/DB"
+        allowed += f"; or {SENTINEL}HOST:PORT,HOST:PORT/NAME/DB, or {CLUSTER}HOST:PORT,HOST:PORT"
     try:
         if variable == "TAILER_REDIS_URL" and value.startswith(SENTINEL):
             sentinel_url(value)
+            return value
+        if variable == "TAILER_REDIS_URL" and value.startswith(CLUSTER):
+            cluster_url(value)
             return value
         parts = urlsplit(value)
         where = parts.path if parts.scheme == "unix" else parts.hostname

@@ -39,6 +39,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from tailer.cluster import Cluster
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError, UnknownJob
 from tailer.reader import Cursor as Cursor  # noqa: PLC0414 (it is part of this module's interface)
 from tailer.reader import LogReader
@@ -53,7 +54,7 @@ from tailer.records import (
     encode,
     end_from_json,
 )
-from tailer.settings import SENTINEL, sentinel_url
+from tailer.settings import CLUSTER, SENTINEL, cluster_url, sentinel_url
 
 logger = logging.getLogger(__name__)
 
@@ -68,35 +69,37 @@ TURN_S = 30.0
 """How long a caller waits for its turn: thousands of clients that come at once take some seconds, in no fair order."""
 
 _KEEP = """
+-- KEYS meta, list, alive, the lists of the attempts before
 local function keep(ttl)
-  redis.call('PEXPIRE', KEYS[1], ttl)
-  for n = 1, tonumber(redis.call('HGET', KEYS[1], 'attempts')) do redis.call('PEXPIRE', KEYS[1] .. ':' .. n, ttl) end
+  for index, key in ipairs(KEYS) do if index ~= 3 then redis.call('PEXPIRE', key, ttl) end end
 end
 """
 
 _START = (
     _KEEP
     + """
--- KEYS meta; ARGV number, execution, attempt element, its JSON, now ms, ttl ms, channel
-local number = redis.call('HGET', KEYS[1], 'x.' .. ARGV[2])
-if not number then
-  if tonumber(ARGV[1]) <= tonumber(redis.call('HGET', KEYS[1], 'attempts') or '0') then return false end
-  number = ARGV[1]
+-- ARGV number, execution, attempt element, its JSON, now ms, ttl ms, channel. Returns the number alone if it is
+-- another one, whose keys are not among these.
+local number = ARGV[1]
+local known = redis.call('HGET', KEYS[1], 'x.' .. ARGV[2])
+if known and known ~= number then return {known} end
+if not known then
+  if tonumber(number) <= tonumber(redis.call('HGET', KEYS[1], 'attempts') or '0') then return false end
   redis.call('HSET', KEYS[1], 'attempts', number, 'x.' .. ARGV[2], number, number .. '.end', '0',
     number .. '.lines', '0', number .. '.started', ARGV[5], number .. '.about', ARGV[4])
   -- A list without its hash is what an eviction left of another log.
-  redis.call('DEL', KEYS[1] .. ':' .. number)
-  redis.call('RPUSH', KEYS[1] .. ':' .. number, ARGV[3])
+  redis.call('DEL', KEYS[2])
+  redis.call('RPUSH', KEYS[2], ARGV[3])
   keep(ARGV[6])
 end
-redis.call('SET', KEYS[1] .. ':' .. number .. ':alive', '1', 'PX', 15000)
+redis.call('SET', KEYS[3], '1', 'PX', 15000)
 redis.call('PUBLISH', ARGV[7], number)
 return {number, redis.call('HGET', KEYS[1], number .. '.end'), redis.call('HGET', KEYS[1], number .. '.lines')}
 """
 )
 
 _APPEND = """
--- KEYS meta; ARGV number, offset, offset after, lines after, ttl ms, channel, element...
+-- KEYS meta, list; ARGV number, offset, offset after, lines after, ttl ms, channel, element...
 local number = ARGV[1]
 local at = redis.call('HGET', KEYS[1], number .. '.end')
 if not at then return 'missing' end
@@ -106,14 +109,13 @@ if ended then
   if not string.find(ended, '"outcome":"lost"', 1, true) then return 'closed' end
 end
 if at ~= ARGV[2] then return at end
-if ended then redis.call('HDEL', KEYS[1], number .. '.ended') end
-local list = KEYS[1] .. ':' .. number
 local length
 -- Lua's stack takes some 8,000 arguments at once.
-for i = 7, #ARGV, 1000 do length = redis.call('RPUSH', list, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+for i = 7, #ARGV, 1000 do length = redis.call('RPUSH', KEYS[2], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+if ended then redis.call('HDEL', KEYS[1], number .. '.ended') end
 redis.call('HSET', KEYS[1], number .. '.end', ARGV[3], number .. '.lines', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('PEXPIRE', list, ARGV[5])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
 -- A larger element is worth a round trip of whoever wants it, and not a copy for everybody who listens.
 local told = #ARGV == 7 and #ARGV[7] <= 2048
 redis.call('PUBLISH', ARGV[6], told and number .. ' ' .. length - 1 .. ' ' .. ARGV[7] or number)
@@ -123,7 +125,7 @@ return ARGV[3]
 _END = (
     _KEEP
     + """
--- KEYS meta; ARGV number, offset, element and JSON if it is the last attempt, element and JSON if not, ttl ms,
+-- ARGV number, offset, element and JSON if it is the last attempt, element and JSON if not, ttl ms,
 -- channel, "1" to take back a lost end
 local number = ARGV[1]
 local at = redis.call('HGET', KEYS[1], number .. '.end')
@@ -133,9 +135,9 @@ if ended == ARGV[4] or ended == ARGV[6] then return at end
 if ended and not (ARGV[9] == '1' and string.find(ended, '"outcome":"lost"', 1, true)) then return 'closed' end
 if at ~= ARGV[2] then return at end
 local last = tonumber(redis.call('HGET', KEYS[1], 'attempts')) <= tonumber(number)
-redis.call('RPUSH', KEYS[1] .. ':' .. number, last and ARGV[3] or ARGV[5])
+redis.call('RPUSH', KEYS[2], last and ARGV[3] or ARGV[5])
 redis.call('HSET', KEYS[1], number .. '.ended', last and ARGV[4] or ARGV[6])
-redis.call('DEL', KEYS[1] .. ':' .. number .. ':alive')
+redis.call('DEL', KEYS[3])
 keep(ARGV[7])
 redis.call('PUBLISH', ARGV[8], number)
 return at
@@ -145,9 +147,9 @@ return at
 _KEEP_ALIVE = (
     _KEEP
     + """
--- KEYS meta; ARGV number, ttl ms
+-- ARGV number, ttl ms
 if redis.call('HEXISTS', KEYS[1], ARGV[1] .. '.end') == 0 then return 0 end
-redis.call('SET', KEYS[1] .. ':' .. ARGV[1] .. ':alive', '1', 'PX', 15000)
+redis.call('SET', KEYS[3], '1', 'PX', 15000)
 keep(ARGV[2])
 return 1
 """
@@ -246,6 +248,9 @@ def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
     }
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
+    if url.startswith(CLUSTER):
+        places, credentials = cluster_url(url)
+        return Cluster(places, {**credentials, **options})
     if url.startswith(SENTINEL):
         return redis.Redis(connection_pool=_found_by_sentinels(url, options))
     return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(url, **options))
@@ -277,6 +282,17 @@ def meta_key(job_id: str) -> str:
 def list_key(job_id: str, attempt: int) -> str:
     """Name of the list that holds an attempt's log."""
     return f"{meta_key(job_id)}:{attempt}"
+
+
+def alive_key(job_id: str, attempt: int) -> str:
+    """Name of the key that is there while a worker writes the attempt."""
+    return f"{list_key(job_id, attempt)}:alive"
+
+
+def _written_keys(job_id: str, attempt: int) -> list[str]:
+    """Keys that a script may touch: a cluster that moves a slot looks whether it has those that are declared."""
+    before = [list_key(job_id, number) for number in range(1, attempt)]
+    return [meta_key(job_id), list_key(job_id, attempt), alive_key(job_id, attempt), *before]
 
 
 def wake_channel(job_id: str) -> str:
@@ -330,19 +346,21 @@ class LogStore:
         Raises:
             LogClosed: that number belongs to another execution.
         """
-        key = meta_key(job_id)
         number = attempt.number or 1  # Most jobs run once: their number need not be asked for.
         with redis_errors():
             for _ in range(10):
                 element = encode(replace(attempt, number=number))
                 args: list[Any] = [number, attempt.execution, element, _payload(element), attempt.time, self._ttl_ms]
-                found = self._start(keys=[key], args=[*args, wake_channel(job_id)])
-                if found:
+                found = self._start(keys=_written_keys(job_id, number), args=[*args, wake_channel(job_id)])
+                if found and found[1:]:
                     self._touch_index(job_id)
                     return Cursor(int(found[0]), int(found[1])), int(found[2])
-                if attempt.number:
+                if found:
+                    number = int(found[0])
+                elif attempt.number:
                     break
-                number = int(self.connection.hget(key, "attempts") or 0) + 1
+                else:
+                    number = int(self.connection.hget(meta_key(job_id), "attempts") or 0) + 1
         raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
 
     def _touch_index(self, job_id: str, *, only_if_missing: bool = False) -> None:
@@ -364,10 +382,10 @@ class LogStore:
             AttemptMissing: the store has no such attempt (any more).
             LogClosed: the attempt has its end record.
         """
-        key = meta_key(job_id)
+        keys = [meta_key(job_id), list_key(job_id, at.attempt)]
         args: list[Any] = [at.attempt, at.offset, end, lines, self._ttl_ms, wake_channel(job_id), *elements]
         with redis_errors():
-            answer = self._append(keys=[key], args=args)
+            answer = self._append(keys=keys, args=args)
         return self._offset(job_id, at.attempt, answer)
 
     def end(self, job_id: str, end: End) -> int:
@@ -385,7 +403,7 @@ class LogStore:
             args += [element, _payload(element)]
         args += [self._ttl_ms, wake_channel(job_id), "0" if end.outcome == "lost" else "1"]
         with redis_errors():
-            answer = self._end(keys=[meta_key(job_id)], args=args)
+            answer = self._end(keys=_written_keys(job_id, end.attempt), args=args)
             self.connection.zadd(INDEX, {job_id: now_ms()})
         return self._offset(job_id, end.attempt, answer)
 
@@ -403,7 +421,7 @@ class LogStore:
             AttemptMissing: the store has no such attempt (any more).
         """
         with redis_errors():
-            known = self._keep_alive(keys=[meta_key(job_id)], args=[attempt, self._ttl_ms])
+            known = self._keep_alive(keys=_written_keys(job_id, attempt), args=[attempt, self._ttl_ms])
             if known:
                 # A job that runs for longer than entries are kept would drop out of the list of jobs.
                 self._touch_index(job_id, only_if_missing=True)
@@ -415,7 +433,7 @@ class LogStore:
         key = meta_key(job_id)
         with redis_errors():
             attempts = int(self.connection.hget(key, "attempts") or 0)
-            keys = [name for n in range(1, attempts + 1) for name in (f"{key}:{n}", f"{key}:{n}:alive")]
+            keys = [name(job_id, n) for n in range(1, attempts + 1) for name in (list_key, alive_key)]
             self.connection.delete(key, *keys)
             self.connection.zrem(INDEX, job_id)
             self.connection.publish(wake_channel(job_id), "0")
@@ -428,10 +446,11 @@ class LogStore:
 
     def living(self, attempts: Sequence[tuple[str, int]]) -> list[bool]:
         """Return ``alive`` of each attempt of a job, in one round trip."""
-        keys = [f"{meta_key(job_id)}:{attempt}:alive" for job_id, attempt in attempts]
+        keys = [alive_key(job_id, attempt) for job_id, attempt in attempts]
+        together = 1 if isinstance(self.connection, Cluster) else 100  # as one command takes keys of one slot only
         with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
-            for start in range(0, len(keys), 100):
-                pipe.mget(keys[start : start + 100])
+            for start in range(0, len(keys), together):
+                pipe.mget(keys[start : start + together])
             return [value is not None for values in pipe.execute() for value in values]
 
     def expired(self, job_id: str) -> bool:

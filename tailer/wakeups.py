@@ -9,6 +9,7 @@ from typing import Any
 import hiredis
 import redis
 
+from tailer.cluster import Cluster
 from tailer.errors import StoreUnavailable
 from tailer.store import redis_errors
 
@@ -26,10 +27,14 @@ class WakeUps:
     """
 
     def __init__(self, connection: redis.Redis) -> None:
-        pool = connection.connection_pool
-        self._connection: Any = pool.connection_class(**pool.connection_kwargs)
+        self._connection: Any
         with redis_errors():
-            self._connection.connect()
+            if isinstance(connection, Cluster):
+                self._connection = connection.connected()
+            else:
+                pool = connection.connection_pool
+                self._connection = pool.connection_class(**pool.connection_kwargs)
+                self._connection.connect()
         self._socket = self._connection._sock  # noqa: SLF001 (the only way to its bytes)
         self._reader = hiredis.Reader()
         self._heard = self._asked = time.monotonic()

@@ -14,6 +14,7 @@ from tailer.errors import SettingsError
 from tailer.settings import (
     CAPTURE_MODES,
     Settings,
+    cluster_url,
     environment,
     redis_url,
     sentinel_url,
@@ -69,6 +70,7 @@ def test_with_nothing_set_there_are_defaults():
         ("REDIS_URL", "rediss://:pass@h:1", "rq_url", "rediss://:pass@h:1"),
         ("REDIS_URL", "rediss://h/0?ssl_cert_reqs=none", "rq_url", "rediss://h/0?ssl_cert_reqs=none"),
         ("TAILER_REDIS_URL", "redis+sentinel://h:1,i/logs/3", "log_url", "redis+sentinel://h:1,i/logs/3"),
+        ("TAILER_REDIS_URL", "redis+cluster://h:1,i", "log_url", "redis+cluster://h:1,i"),
         ("REDIS_URL", "unix:///run/redis.sock?db=1", "rq_url", "unix:///run/redis.sock?db=1"),
         ("REDIS_URL", "redis://[::1]:6379/", "rq_url", "redis://[::1]:6379/"),
         ("REDIS_URL", "redis://h", "rq_url_given", True),
@@ -203,6 +205,11 @@ def test_a_bad_secret_is_refused_without_being_shown(variable, value, allowed):
         ("redis+sentinel://:secret@h:1", "redis+sentinel://…"),
         ("redis+sentinel://:secret@h:x/logs", "redis+sentinel://…"),
         ("redis+sentinel://:secret@h:1,/logs", "redis+sentinel://…"),
+        ("redis+cluster://", "redis+cluster://…"),
+        ("redis+cluster://:secret@h:x", "redis+cluster://…"),
+        ("redis+cluster://:secret@h:1,", "redis+cluster://…"),
+        ("redis+cluster://:secret@h:1/3", "redis+cluster://…"),
+        ("redis+cluster://:secret@h:1?ssl=1", "redis+cluster://…"),
         ("unix://", "unix://…"),
         (":secret@h:6379", "…"),
         ("user:secret@h://x", "…"),
@@ -324,3 +331,10 @@ def test_a_url_of_sentinels_is_read_in_its_parts():
     assert sentinel_url("redis+sentinel://u:p%40%3A@a:1,b/the%20logs/2") == (where, "the logs", told)
     nothing = {"db": 0, "username": None, "password": None}
     assert sentinel_url("redis+sentinel://a:1,b/logs") == (where, "logs", nothing)
+
+
+def test_a_url_of_a_cluster_is_read_in_its_parts():
+    """Some of its nodes with their ports, and what all nodes want to be told."""
+    where = [("a", 1), ("b", 6379)]
+    assert cluster_url("redis+cluster://u:p%40%3A@a:1,b/") == (where, {"username": "u", "password": "p@:"})
+    assert cluster_url("redis+cluster://a:1,b") == (where, {"username": None, "password": None})

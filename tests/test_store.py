@@ -8,6 +8,7 @@ import redis
 
 from tailer.embedded import EmbeddedServer
 from tailer.store import connect
+from tests.clusters import ThreeNodes, three_nodes
 from tests.processes import shared
 from tests.store_contract import ServerContract, StoreContract
 
@@ -56,6 +57,25 @@ class TestRedis7(ServerContract):
         """A server to do things to."""
         with EmbeddedServer(binary="redis-server") as stock:
             yield stock
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ThreeNodes]:
+    """A cluster, shared by the tests of this module."""
+    with three_nodes() as nodes:
+        shared.update(node.server.pid for node in nodes.nodes)
+        yield nodes
+
+
+class TestCluster(StoreContract):
+    """A cluster of three nodes."""
+
+    @pytest.fixture
+    def connection(self, cluster):
+        """A connection to it, empty."""
+        with connect(cluster.url) as connection:
+            connection.flushall(target_nodes="primaries")
+            yield connection
 
 
 class TestFakeredis(StoreContract):

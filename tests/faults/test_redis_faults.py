@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tailer.embedded import EmbeddedServer
 from tailer.store import connect, list_key
+from tests.clusters import three_nodes
 from tests.faults.trial import LIVE
 from tests.processes import free_port, running
 from tests.proxy import Proxy
@@ -199,6 +200,23 @@ def test_failover(trial, tmp_path):
     master.stop(signal.SIGKILL)
     wait_until(lambda: role(replica.url) == "master", 30, "the failover")
     trial.recover()
+    trial.finish()
+
+
+@pytest.mark.whole
+def test_slot_moves(trial):
+    """The log's slot of a Redis Cluster moves to another node and back, key by key; the job writes on all the while."""
+    cluster = trial.hold(three_nodes())
+    trial.begin(logs=cluster.url)
+    log = list_key(trial.task.job.id, 1)
+    here = cluster.owner(log)
+    there = next(node for node in cluster.nodes if node is not here)
+    for target in (there, here):
+        for _ in cluster.migrating(log, target):
+            trial.write_on(100_000)
+        trial.recover()
+        assert cluster.owner(log) is target
+    assert cluster.refused()
     trial.finish()
 
 
