@@ -273,6 +273,28 @@ def test_dyno_stop(stack: Stack, tmp_path: Path, worker_class: str, outcome: str
     assert (b"ShutDownImminentException" in log.stderr) == (outcome == "failed")
 
 
+@pytest.mark.parametrize("command", ["rq worker", "rq worker-pool"])
+def test_a_worker_that_exits_waits_for_its_last_words(server: EmbeddedServer, command: str):
+    """A log that Redis did not take at the job's end is complete when it does while the worker exits, in a pool too."""
+    with EmbeddedServer() as logs, Stack.on(server.url, logs=logs.url) as stack:
+        queue = stack.queue()
+        job = queue.enqueue("tests.jobs.hello")
+        os.kill(logs.pid, signal.SIGSTOP)
+        try:
+            env = {"TAILER_REDIS_URL": logs.url}
+            with stack.worker(queue, "--burst", command=command, env=env) as process:
+                stack.wait_for(job, "finished")
+                wait_until(lambda: Worker.count(queue=queue) == 0, 20, "the worker says that it goes")
+                with contextlib.suppress(AssertionError):  # It would be gone by then.
+                    wait_until(lambda: process.poll() is not None or not children(process.pid), 1)
+                os.kill(logs.pid, signal.SIGCONT)
+                process.wait(20)
+        finally:
+            os.kill(logs.pid, signal.SIGCONT)
+        log = stack.log(job.id)
+    assert (log.end.outcome, log.data(), log.holes) == ("finished", b"hello\n", [])
+
+
 def test_module_on_a_dyno(stack: Stack, tmp_path: Path):
     """`python -m worker` runs a HerokuWorker where DYNO is set: a horse is told of a shutdown, and may finish."""
     queue, path = stack.queue(), tmp_path / "go"
@@ -424,7 +446,10 @@ def test_import_is_light():
     assert {name for name in more if name.startswith("tailer.")} <= LIGHT
 
 
-LIGHT = {f"tailer.{name}" for name in ("errors", "jobs", "reader", "records", "settings", "store", "tokens", "workers")}
+LIGHT = {
+    f"tailer.{name}"
+    for name in ("cluster", "errors", "jobs", "reader", "records", "settings", "store", "tokens", "workers")
+}
 """What the worker side shares with the rest."""
 
 

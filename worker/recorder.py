@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import redis
 from redis.backoff import NoBackoff
@@ -148,9 +149,21 @@ def _keep_trying(shipper: Shipper) -> None:
     if len(_unfinished) >= MAX_UNFINISHED:
         _unfinished.popleft().abandon()
     _unfinished.append(shipper)
+    _wait_at_exit(os.getpid())
 
 
-@atexit.register
+@cache
+def _wait_at_exit(_pid: int) -> None:
+    """Have this process wait at its exit.
+
+    ``atexit`` would do nothing in the workers of RQ's pool: processes of multiprocessing leave by ``os._exit``, behind
+    finalizers of its own, and forget those that were there before their fork.
+    """
+    from multiprocessing.util import Finalize  # noqa: PLC0415 (every job's process imports this module)
+
+    Finalize(None, _wait_for_unfinished, exitpriority=1)
+
+
 def _wait_for_unfinished() -> None:
     deadline = time.monotonic() + EXIT_PATIENCE_S
     for shipper in _unfinished:
