@@ -35,7 +35,8 @@ class Shipper(threading.Thread):
     """Sends one attempt's output to a ``LogStore`` from a thread of its own.
 
     ``take`` never waits for Redis. While Redis is away, output is held in a ``Backlog`` and then dropped with a
-    hole record. Failures are logged once per outage and never reach the job.
+    hole record. Failures are logged once per outage and never reach the job. ``stored`` tells whether the store has
+    the end record.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Shipper(threading.Thread):
         self._hole: Hole | None = None
         self._end: End | None = None
         self._abandoned = self._dead = self._astray = False
+        self.stored = False
         self._attempt = 0
         self._missing: list[tuple[int, int]] = []
         # Before the one offset, output is or may be stored already; before the other, the log tells so.
@@ -137,26 +139,57 @@ class Shipper(threading.Thread):
             self._abandoned = True
             self._changed.notify()
 
+    # After the end.
+
+    @property
+    def held(self) -> int:
+        """Bytes of what was sent that are kept, in case the store forgets them."""
+        return self._backlog.held
+
+    def look_after(self, patience: float | None = None) -> bool:
+        """Return whether the store has the end record still; one that forgot it gets again what is still held.
+
+        For whoever has seen the thread end with ``stored``. Raises ``StoreUnavailable``; once it has begun to send
+        again, it goes on for ``patience`` seconds, or for as long as that takes.
+        """
+        summary = self._store.summary(self._job_id)
+        attempt = summary.attempt(self._attempt) if summary else None
+        if attempt and attempt.end:
+            return True
+        logger.warning("job %s: Redis has lost the end of its log; sending it again", self._job_id)
+        self._astray, self.stored = True, False
+        self._ship(patience)
+        return self.stored or self._abandoned
+
+    def let_go(self) -> None:
+        """Forget what was sent."""
+        self._backlog.close()
+
     # The thread.
 
     def run(self) -> None:
         """Ship until the end record is stored or the shipper is abandoned."""
         try:
-            while not self._abandoned and not self._step():
-                pass
+            self._ship()
         except Exception:
             logger.exception("job %s: shipping its output failed; the job itself goes on", self._job_id)
         with self._changed:
             self._dead = True
             if self._backlog:
                 logger.error("job %s: gave up; output after byte %d is not stored", self._job_id, self._first_offset())
-            self._backlog.close()
+        if not self.stored:
+            self.let_go()
 
     def _first_offset(self) -> int:
         return self._backlog.peek(1)[0].start
 
-    def _step(self) -> bool:
-        """Do what is due; returns whether the end record is stored."""
+    def _ship(self, patience: float | None = None) -> None:
+        deadline = None if patience is None else time.monotonic() + patience
+        while not self._abandoned and not self.stored and (deadline is None or time.monotonic() < deadline):
+            self._step()
+
+    def _step(self) -> None:
+        """Do what is due."""
         try:
             if not self._attempt:
                 self._open()
@@ -169,7 +202,7 @@ class Shipper(threading.Thread):
                 with self._changed:
                     self._close_hole()
             elif self._end and not self._cutter.size:
-                return self._write_end(self._end)
+                self.stored = self._write_end(self._end)
             if _ticks() - self._last_alive >= ALIVE_MS // 3:
                 self._store.keep_alive(self._job_id, self._attempt)
                 self._last_alive = _ticks()
@@ -183,7 +216,6 @@ class Shipper(threading.Thread):
             self._abandoned = True
         else:
             self._recovered()
-        return False
 
     def _open(self) -> None:
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
