@@ -90,7 +90,7 @@ class Hub:
     @classmethod
     def open(cls, settings: Settings) -> Hub:
         """Return one for the logs and jobs that the settings name. Connects to nothing yet."""
-        store = LogStore(connect(settings.log_url or settings.rq_url), ttl=settings.ttl)
+        store = LogStore.of(connect(settings.log_url or settings.rq_url), settings)
         return cls(store, Jobs(connect(settings.rq_url)))
 
     # For all threads.
@@ -523,6 +523,7 @@ def lost(attempt: AttemptSummary, state: JobState) -> End:
         duration=round((now - attempt.started) / 1000, 3),
         bytes=attempt.bytes,
         lines=attempt.lines,
+        dropped=attempt.gap.length if attempt.gap else 0,
         worker=attempt.about.worker if attempt.about else None,
         ended_at=now / 1000,
     )

@@ -56,6 +56,8 @@ class Settings:
     capture: str = "separate"
     console: bool = True
     ttl: int = 7 * 24 * 3600
+    keep_head: int = 8 << 20
+    keep_tail: int = 24 << 20
     buffer: int = 8 << 20
     spill: int = 256 << 20
     redact: Redact = Redact()
@@ -93,6 +95,10 @@ class Settings:
             capture=_read(environ, "TAILER_CAPTURE", cls.capture, _choice(CAPTURE_MODES)),
             console=_read(environ, "TAILER_CONSOLE", cls.console, switch),
             ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
+            keep_head=_read(
+                environ, "TAILER_KEEP_HEAD", cls.keep_head, _at_least(0, size, "0 for none, or such as 8MiB")
+            ),
+            keep_tail=_read(environ, "TAILER_KEEP_TAIL", cls.keep_tail, _at_least(1 << 16, size, "at least 64KiB")),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
             redact=_redact(environ),
@@ -222,6 +228,10 @@ def _ttl(value: str) -> int:
     if seconds > MAX_TTL:
         raise ValueError(f"use {allowed}")
     return seconds
+
+
+def _keep_head(value: str) -> int:
+    return _at_least(0, size, "0 for none, or such as 8MiB")(value)
 
 
 def _stall_timeout(value: str) -> float:

@@ -24,7 +24,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
 from tailer.reader import MAX_RECORDS, PIECE
-from tailer.records import MAX_CHUNK, OUTCOMES, STDERR, STDOUT, Attempt, Chunk, End, Hole, encode
+from tailer.records import MAX_CHUNK, OUTCOMES, OVER_LIMIT, STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import (
     ALIVE_MS,
     INDEX,
@@ -70,6 +70,19 @@ def add(store, job_id, at, *records):
     return store.append(job_id, at, list(map(encode, records)), end=records[-1].end, lines=counted)
 
 
+def write_numbers(store, job_id, stop, first=0):
+    """Append lines of four bytes with their numbers, each by itself, up to and without ``stop``."""
+    store.start(job_id, Attempt(5, 0, "e1"))
+    for n in range(first, stop):
+        chunk = lines(b"%03d\n" % n, 4 * n, n + 1, time=100 + n)
+        assert store.append(job_id, Cursor(1, chunk.offset), [encode(chunk)], end=chunk.end, lines=n + 1) == chunk.end
+
+
+def bytes_of(chunk):
+    """What it holds."""
+    return chunk.data
+
+
 def ended(attempt=1, outcome="finished", *, final=True, bytes_=0, lines_=0, **more):
     """An end record."""
     return End(outcome=outcome, attempt=attempt, final=final, bytes=bytes_, lines=lines_, ended_at=2.0, **more)
@@ -92,6 +105,11 @@ class StoreContract:
     def store(self, connection):
         """A store with a life time of `TTL` seconds."""
         return LogStore(connection, ttl=TTL)
+
+    @pytest.fixture
+    def short(self, connection):
+        """A store that keeps the first 10 bytes of a log, and the last 20."""
+        return LogStore(connection, ttl=TTL, keep_head=10, keep_tail=20)
 
     # Starting.
 
@@ -362,6 +380,34 @@ class StoreContract:
         for key in kept:
             assert store.connection.pttl(key) > (TTL - 60) * 1000, key
 
+    def test_what_is_over_the_limit_lives_and_goes_with_the_rest(self, short):
+        """The list that holds the end of a long log has the others' time to live, and is deleted with them."""
+        write_numbers(short, "job", 20)
+        keys = [f"{meta_key('job')}{suffix}" for suffix in ("", ":1", ":1:tail")]
+        assert set(short.connection.keys(f"{meta_key('job')}*")) == {
+            key.encode() for key in [*keys, f"{keys[1]}:alive"]
+        }
+        for change in (
+            lambda: short.append("job", Cursor(1, 80), [encode(lines(b"020\n", 80, 21))], end=84, lines=21),
+            lambda: short.keep_alive("job", 1),
+            lambda: short.start("job", Attempt(5, 0, "e2")),
+            lambda: short.end("job", ended(1, bytes_=84, lines_=21)),
+        ):
+            for key in keys:
+                short.connection.pexpire(key, 5000)
+            change()
+            for key in keys:
+                assert short.connection.pttl(key) > (TTL - 60) * 1000, key
+        short.delete("job")
+        assert not short.connection.keys(f"{meta_key('job')}*")
+
+    def test_what_an_eviction_left_of_a_long_log_is_not_mixed_into_a_new_one(self, short):
+        """Where the job's hash is gone and its lists are not, the next log begins empty."""
+        write_numbers(short, "job", 20)
+        short.connection.delete(meta_key("job"))
+        write_numbers(short, "job", 5)
+        assert bytes(value for _, value, _ in flat(read_all(short, Cursor(), "job"))) == b"000\n001\n002\n003\n004\n"
+
     def test_a_worker_is_alive_until_it_ends_its_log_or_falls_silent(self, store):
         """Alive from the start, for 15 s after the last sign of it, and not behind the end."""
         store.start("job", Attempt(5, 0, "e1"))
@@ -473,6 +519,78 @@ class StoreContract:
 
         store.keep_alive("job", 1)
         assert {job_id for _, job_id in store.jobs()} == {"job", "other"}
+
+    # Limits.
+
+    def test_a_long_log_keeps_its_beginning_and_its_end(self, short):
+        """Between what is kept is a hole of exact size, with its lines and its cause; cursors hold on both sides."""
+        write_numbers(short, "job", 20)
+        short.end("job", ended(bytes_=80, lines_=20))
+        # The tail is what was there before the last append, and that.
+        hole = Hole(113, 12, 4, 11, False, 44, OVER_LIMIT)
+
+        told = read_all(short, Cursor(), "job")
+        assert [told[0].number, *map(bytes_of, told[1:4]), told[4]] == [1, b"000\n", b"001\n", b"002\n", hole]
+        assert b"".join(map(bytes_of, told[5:-1])) == b"014\n015\n016\n017\n018\n019\n"
+        assert [record.line for record in told[5:-1]] == [15, 16, 17, 18, 19, 20]
+        assert short.summary("job").last.gap == hole
+
+        for at, first in [
+            (10, b"2\n"),
+            (12, hole),
+            (30, Hole(113, 30, 4, 11, True, 26, OVER_LIMIT)),
+            (56, b"014\n"),
+            (79, b"\n"),
+        ]:
+            record = short.reader("job", Cursor(1, at)).read()[0]
+            assert (record if isinstance(first, Hole) else record.data) == first
+        assert [short.line("job", 1, number).offset for number in (3, 4, 9, 14, 15, 20)] == [8, 12, 12, 12, 56, 76]
+        assert [short.tail("job", count).offset for count in (2, 6, 7, 17, 18)] == [72, 56, 12, 12, 8]
+        assert [short.since("job", time).offset for time in (102, 103, 113, 114)] == [8, 12, 12, 56]
+
+    def test_an_element_keeps_its_index_for_as_long_as_it_is_there(self, short):
+        """What is removed before an element is counted, and a hole tells where the next one is."""
+        write_numbers(short, "job", 20)
+        assert short.find("job", 1, "line", 15)[:2] == (4, 12)
+        assert short.find("job", 1, "line", 16)[:2] == (15, 56)
+        kept = [encode(lines(b"%03d\n" % n, 4 * n, n + 1, time=100 + n)) for n in range(20)]
+        assert short.elements("job", 1, 1, 3) == kept[:3]
+        assert short.elements("job", 1, 15, 16) == kept[14:16]
+        for first in (4, 9, 14):
+            before, *behind = short.elements("job", 1, first, first + 2)
+            assert (decode(before).next, behind) == (15, kept[14:16])
+        assert len(short.elements("job", 1, 0, -1)) == 4 + 1 + 6
+        assert short.elements("job", 1, 21, 30) == []
+
+        with short.connection.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(wake_channel("job"))
+            pubsub.get_message(timeout=5)
+            last = encode(lines(b"\0\xff\n", 80, 21))
+            assert short.append("job", Cursor(1, 80), [last], end=83, lines=21) == 83
+            message = wait_until(lambda: pubsub.get_message(timeout=0.1))
+            assert message["data"] == b"1 21 " + last
+        assert short.find("job", 1, "offset", 80) == (21, 80, last)
+
+    def test_who_is_up_to_date_never_notices(self, short):
+        """A reader that reads what each append brings gets all of it; one that is late gets one hole."""
+        ready, late = short.reader("job", Cursor()), short.reader("job", Cursor())
+        data = b""
+        for number in range(30):
+            write_numbers(short, "job", number + 1, number)
+            if number == 10:
+                assert late.read()[-1].data == b"010\n"
+            data += b"".join(record.data for record in ready.read() if isinstance(record, Chunk))
+        assert data == b"".join(b"%03d\n" % number for number in range(30))
+        assert late.read()[0] == Hole(123, 44, 12, 13, False, 52, OVER_LIMIT)
+
+    def test_one_append_is_kept_whatever_the_limit(self, short):
+        """Who waits for it finds all of it, however much it is; the next one takes what is too much away."""
+        short.start("job", Attempt(5, 0, "e1"))
+        chunks = [lines(b"%03d\n" % (n % 1000), 4 * n, n + 1) for n in range(2500)]
+        assert short.append("job", Cursor(1, 0), list(map(encode, chunks)), end=10_000, lines=2500) == 10_000
+        assert read_all(short, Cursor(), "job")[1:] == chunks
+        assert short.append("job", Cursor(1, 10_000), [encode(lines(b"x\n", 10_000, 2501))], end=10_002, lines=2501)
+        assert short.summary("job").last.gap.length == 10_000 - 12 - 20
 
     # Reading places.
 
@@ -751,9 +869,14 @@ class StoreContract:
         reader.relocate()
         assert reader.read() == [tail]
 
-    def test_whatever_happens_in_whatever_order_is_as_on_plain_lists(self, store):
-        """Workers that start, send, resend, end or fall silent, failovers and readers: all answers are the model's."""
-        run_state_machine_as_test(lambda: LogMachine(store), settings=settings(examples, stateful_step_count=50))
+    def test_whatever_happens_in_whatever_order_is_as_on_plain_lists(self, connection):
+        """Workers that start, send, resend, end or fall silent, failovers and readers: all answers are the model's.
+
+        Also where logs are over their limits, from their first bytes on or later.
+        """
+        run_state_machine_as_test(
+            lambda: LogMachine(connection), settings=settings(examples, max_examples=60, stateful_step_count=50)
+        )
 
     # Forging and keys.
 

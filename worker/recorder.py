@@ -32,7 +32,7 @@ DESCRIPTION = REASON = 500
 def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
     """Return a store with a connection of its own: on RQ's, a call may wait for minutes and be repeated blindly."""
     if settings.log_url:
-        return LogStore(connect(settings.log_url), ttl=settings.ttl)
+        return LogStore.of(connect(settings.log_url), settings)
     pool = rq_connection.connection_pool
     kwargs = {
         **pool.connection_kwargs,
@@ -43,7 +43,7 @@ def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
         "decode_responses": False,
     }
     own = redis.ConnectionPool(connection_class=pool.connection_class, **kwargs)
-    return LogStore(redis.Redis(connection_pool=own), ttl=settings.ttl)
+    return LogStore.of(redis.Redis(connection_pool=own), settings)
 
 
 class Recorder:
