@@ -21,22 +21,23 @@ end
 START = (
     _KEEP
     + """
--- ARGV number, execution, attempt element, its JSON, now ms, ttl ms, channel. Returns the number alone if it is
--- another one, whose keys are not among these.
+-- ARGV number, execution, attempt element, its JSON, now ms, channel, ms that a log lives which finished, and one that
+-- did not. Returns the number alone if it is another one, whose keys are not among these.
 local number = ARGV[1]
 local known = redis.call('HGET', KEYS[1], 'x.' .. ARGV[2])
 if known and known ~= number then return {known} end
 if not known then
   if tonumber(number) <= tonumber(redis.call('HGET', KEYS[1], 'attempts') or '0') then return false end
   redis.call('HSET', KEYS[1], 'attempts', number, 'x.' .. ARGV[2], number, number .. '.end', '0',
-    number .. '.lines', '0', number .. '.started', ARGV[5], number .. '.about', ARGV[4])
+    number .. '.lines', '0', number .. '.started', ARGV[5], number .. '.about', ARGV[4],
+    'ttl', ARGV[7] .. ' ' .. ARGV[8])
   -- A list without its hash is what an eviction left of another log.
   redis.call('DEL', KEYS[2], KEYS[4])
   redis.call('RPUSH', KEYS[2], ARGV[3])
-  keep(ARGV[6])
+  keep(string.format('%d', math.max(tonumber(ARGV[7]), tonumber(ARGV[8]))))
 end
 redis.call('SET', KEYS[3], '1', 'PX', 15000)
-redis.call('PUBLISH', ARGV[7], number)
+redis.call('PUBLISH', ARGV[6], number)
 return {number, redis.call('HGET', KEYS[1], number .. '.end'), redis.call('HGET', KEYS[1], number .. '.lines')}
 """
 )
@@ -116,23 +117,29 @@ return ARGV[3]
 END = (
     _KEEP
     + """
--- ARGV number, offset, element and JSON if it is the last attempt, element and JSON if not, ttl ms,
--- channel, "1" to take back a lost end
+-- ARGV number, offset, element and JSON if it is the last attempt, element and JSON if not, channel, "1" to take back
+-- a lost end, 1 if the job is over and finished, 2 if it is over, else 0, and ms that a log lives with either, if its
+-- hash does not say that. Returns the offset, and ms that the log lives if it was ended.
 local number = ARGV[1]
 local at = redis.call('HGET', KEYS[1], number .. '.end')
 if not at then return 'missing' end
 local ended = redis.call('HGET', KEYS[1], number .. '.ended')
 if ended == ARGV[4] or ended == ARGV[6] then return at end
-if ended and not (ARGV[9] == '1' and string.find(ended, '"outcome":"lost"', 1, true)) then return 'closed' end
+if ended and not (ARGV[8] == '1' and string.find(ended, '"outcome":"lost"', 1, true)) then return 'closed' end
 if at ~= ARGV[2] then return at end
 local last = tonumber(redis.call('HGET', KEYS[1], 'attempts')) <= tonumber(number)
 local list = redis.call('HEXISTS', KEYS[1], number .. '.gap') == 1 and KEYS[4] or KEYS[2]
 redis.call('RPUSH', list, last and ARGV[3] or ARGV[5])
 redis.call('HSET', KEYS[1], number .. '.ended', last and ARGV[4] or ARGV[6])
 redis.call('DEL', KEYS[3])
-keep(ARGV[7])
-redis.call('PUBLISH', ARGV[8], number)
-return at
+local finished, failed = string.match(redis.call('HGET', KEYS[1], 'ttl') or '', '^(%d+) (%d+)$')
+finished, failed = tonumber(finished or ARGV[10]), tonumber(failed or ARGV[11])
+local ttl = math.max(finished, failed)
+if last and ARGV[9] ~= '0' then ttl = ARGV[9] == '1' and finished or failed end
+ttl = string.format('%d', ttl)
+keep(ttl)
+redis.call('PUBLISH', ARGV[7], number)
+return {at, ttl}
 """
 )
 

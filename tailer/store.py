@@ -7,19 +7,24 @@ key                        type      what
 =========================  ========  ===========================================================================
 ``tailer:{JOB}:N``         list      the log of attempt N (from 1): one element a record, see ``tailer.records``
 ``tailer:{JOB}:N:tail``    list      its end, once it is longer than ``keep_head``: see below
-``tailer:{JOB}``           hash      ``attempts`` the highest N; ``x.EXECUTION`` the N of an RQ execution; and per
-                                     attempt ``N.end`` bytes, ``N.lines`` newlines, ``N.started`` ms,
-                                     ``N.about`` the attempt record's JSON, ``N.ended`` the end record's JSON,
-                                     ``N.gap`` what its tail list lacks, see ``tailer.scripts``
+``tailer:{JOB}``           hash      ``attempts`` the highest N; ``ttl`` two times to live; ``x.EXECUTION`` the N of an
+                                     RQ execution; and per attempt ``N.end`` bytes, ``N.lines`` newlines,
+                                     ``N.started`` ms, ``N.about`` the attempt record's JSON, ``N.ended`` the end
+                                     record's JSON, ``N.gap`` what its tail list lacks, see ``tailer.scripts``
 ``tailer:{JOB}:N:alive``   string    there while a worker writes the attempt; 15 s, refreshed every 5 s
 ``tailer:{JOB}:wake``      channel   a message after every change: the number of the attempt; after an append of one
                                      small element also its index, and the element, behind a space each
 ``tailer:jobs``            zset      job ids by the time (ms) of their last start or end
+``{tailer:jobs}:until``    zset      job ids by the time (ms) at which they are dropped from both
+``{tailer:jobs}:bytes``    hash      with ``max_memory``: bytes that each job's keys take, and ``:total``, their sum
+``{tailer:jobs}:expiry``   zset      their job ids by the time (ms) at which their logs expire
+``{tailer:jobs}:finished`` zset      those whose job is over, by the time (ms) of their end
 =========================  ========  ===========================================================================
 
-Life time: the hash and the lists live for ``ttl`` seconds after the worker's last sign of life (``TAILER_TTL``, a
-week); entries of ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was". Nothing is
-deleted at the end of a job: late readers find the whole log.
+Life time: while a job runs, its hash and lists live for the longer of two times after its worker's last sign of life,
+``ttl_finished`` and ``ttl_failed``, which its hash remembers (``ttl``, both in ms), and behind its end for the one that
+belongs to its outcome. It is in ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was".
+Nothing is deleted at the end of a job: late readers find the whole log.
 
 A log is kept whole up to ``keep_head`` bytes. What begins behind them goes to the tail list, and with each further
 append the oldest elements there are removed, as long as those that stay hold ``keep_tail`` bytes of output. To readers
@@ -33,8 +38,6 @@ with the offset that the store really has. Reading never writes.
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha1
@@ -44,78 +47,59 @@ import redis
 from redis.exceptions import NoScriptError
 
 from tailer import scripts
+from tailer.budget import Budget
 from tailer.cluster import Cluster
-
-# These are part of this module's interface.
-from tailer.connection import connect as connect  # noqa: PLC0414
-from tailer.connection import redis_errors as redis_errors  # noqa: PLC0414
-from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, TailerError, UnknownJob
-from tailer.reader import Cursor as Cursor  # noqa: PLC0414
-from tailer.reader import LogReader
+from tailer.connection import connect, redis_errors
+from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, TailerError
+from tailer.index import INDEX, JobIndex
+from tailer.keys import (
+    JOB_ID,
+    alive_key,
+    all_keys,
+    check_job_id,
+    list_key,
+    meta_key,
+    now_ms,
+    tail_key,
+    wake_channel,
+    written_keys,
+)
+from tailer.reader import Cursor, LogReader
 from tailer.records import Attempt, Chunk, End, Hole, Record, decode, encode
 from tailer.settings import Settings
-from tailer.summary import AttemptSummary as AttemptSummary  # noqa: PLC0414
-from tailer.summary import LogSummary as LogSummary  # noqa: PLC0414
-from tailer.summary import parse_summary
+from tailer.summary import AttemptSummary, LogSummary, parse_summary
+
+__all__ = [
+    "ALIVE_MS",
+    "INDEX",
+    "JOB_ID",
+    "AttemptSummary",
+    "Cursor",
+    "LogStore",
+    "LogSummary",
+    "check_job_id",
+    "connect",
+    "list_key",
+    "meta_key",
+    "now_ms",
+    "redis_errors",
+    "tail_key",
+    "wake_channel",
+]
 
 ALIVE_MS = 15_000
 """Life of the alive key. A worker refreshes it every third of that."""
-JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
-"""RQ's own rule for job ids (``rq.job.JOB_ID_PATTERN``), with an upper bound: an id becomes part of a key."""
-INDEX = "tailer:jobs"
 _READ_SHA = sha1(scripts.READ.encode(), usedforsecurity=False).hexdigest()
-
-
-def check_job_id(job_id: str) -> str:
-    """Return ``job_id`` if RQ would accept it; raises ``UnknownJob`` otherwise, so that it never becomes a key."""
-    if not JOB_ID.fullmatch(job_id):
-        raise UnknownJob(job_id)
-    return job_id
-
-
-def meta_key(job_id: str) -> str:
-    """Name of the hash of a job, and the start of its other keys."""
-    return f"tailer:{{{check_job_id(job_id)}}}"
-
-
-def list_key(job_id: str, attempt: int) -> str:
-    """Name of the list that holds an attempt's log."""
-    return f"{meta_key(job_id)}:{attempt}"
-
-
-def tail_key(job_id: str, attempt: int) -> str:
-    """Name of the list that holds the end of an attempt's log, once that is over its limit."""
-    return f"{list_key(job_id, attempt)}:tail"
-
-
-def alive_key(job_id: str, attempt: int) -> str:
-    """Name of the key that is there while a worker writes the attempt."""
-    return f"{list_key(job_id, attempt)}:alive"
-
-
-def _written_keys(job_id: str, attempt: int) -> list[str]:
-    """Keys that a script may touch: a cluster that moves a slot looks whether it has those that are declared."""
-    before = [name(job_id, number) for number in range(1, attempt) for name in (list_key, tail_key)]
-    own = [name(job_id, attempt) for name in (list_key, alive_key, tail_key)]
-    return [meta_key(job_id), *own, *before]
-
-
-def wake_channel(job_id: str) -> str:
-    """Name of the channel on which changes of a job's log are told."""
-    return f"{meta_key(job_id)}:wake"
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class LogStore:
     """Reads and writes logs. Thread-safe; holds no state but the connection.
 
     All methods raise ``StoreUnavailable`` when Redis cannot be reached or refuses, and ``UnknownJob`` for a job id
-    that RQ would not accept. ``ttl`` is in seconds. Of a long log the first ``keep_head`` and the last ``keep_tail``
-    bytes of output are kept, or some more: no chunk is cut for that, and of one ``append`` all is kept until the next.
+    that RQ would not accept. A log lives for ``ttl`` seconds, or, once the job is over, for ``ttl_finished`` or, with
+    any other outcome, ``ttl_failed``. Of a long log the first ``keep_head`` and the last ``keep_tail`` bytes of output
+    are kept, or some more: no chunk is cut for that, and of one ``append`` all is kept until the next. All logs
+    together take ``max_memory`` bytes at most, 0 for any number: see ``tailer.budget``.
     """
 
     def __init__(
@@ -123,12 +107,17 @@ class LogStore:
         connection: redis.Redis,
         *,
         ttl: int = Settings.ttl,
+        ttl_finished: int | None = None,
+        ttl_failed: int | None = None,
         keep_head: int = Settings.keep_head,
         keep_tail: int = Settings.keep_tail,
+        max_memory: int = 0,
     ) -> None:
         self.connection = connection
         self.keep_head, self.keep_tail = keep_head, keep_tail
-        self._ttl_ms = ttl * 1000
+        self._times_ms = [1000 * (ttl if time is None else time) for time in (ttl_finished, ttl_failed)]
+        self._index = JobIndex(connection)
+        self._budget = Budget(connection, max_memory) if max_memory else None
         self._start = connection.register_script(scripts.START)
         self._append = connection.register_script(scripts.APPEND)
         self._end = connection.register_script(scripts.END)
@@ -139,7 +128,20 @@ class LogStore:
     @classmethod
     def of(cls, connection: redis.Redis, settings: Settings) -> LogStore:
         """Return one that keeps logs as these settings say."""
-        return cls(connection, ttl=settings.ttl, keep_head=settings.keep_head, keep_tail=settings.keep_tail)
+        return cls(
+            connection,
+            ttl=settings.ttl,
+            ttl_finished=settings.ttl_finished,
+            ttl_failed=settings.ttl_failed,
+            keep_head=settings.keep_head,
+            keep_tail=settings.keep_tail,
+            max_memory=settings.max_memory,
+        )
+
+    @property
+    def _life_ms(self) -> int:
+        """How long a log lives that has no end yet."""
+        return max(self._times_ms)
 
     # Writing: the worker's side.
 
@@ -156,10 +158,11 @@ class LogStore:
         with redis_errors():
             for _ in range(10):
                 element = encode(replace(attempt, number=number))
-                args: list[Any] = [number, attempt.execution, element, _payload(element), attempt.time, self._ttl_ms]
-                found = self._start(keys=_written_keys(job_id, number), args=[*args, wake_channel(job_id)])
+                args: list[Any] = [number, attempt.execution, element, _payload(element), attempt.time]
+                args += [wake_channel(job_id), *self._times_ms]
+                found = self._start(keys=written_keys(job_id, number), args=args)
                 if found and found[1:]:
-                    self._touch_index(job_id)
+                    self._index.touch(job_id, now_ms(), self._life_ms)
                     return Cursor(int(found[0]), int(found[1])), int(found[2])
                 if found:
                     number = int(found[0])
@@ -168,14 +171,6 @@ class LogStore:
                 else:
                     number = int(self.connection.hget(meta_key(job_id), "attempts") or 0) + 1
         raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
-
-    def _touch_index(self, job_id: str, *, only_if_missing: bool = False) -> None:
-        now = now_ms()
-        with self.connection.pipeline(transaction=False) as pipe:
-            pipe.zadd(INDEX, {job_id: now}, nx=only_if_missing)
-            pipe.zremrangebyscore(INDEX, "-inf", now - 2 * self._ttl_ms)
-            pipe.pexpire(INDEX, 2 * self._ttl_ms)
-            pipe.execute()
 
     def append(self, job_id: str, at: Cursor, elements: Sequence[bytes], *, end: int, lines: int) -> int:
         """Add ``elements``, which stand for the bytes from ``at`` to ``end``; returns the log's end offset now.
@@ -189,7 +184,7 @@ class LogStore:
             LogClosed: the attempt has its end record.
         """
         keys = [name(job_id, at.attempt) for name in (list_key, tail_key)]
-        args: list[Any] = [at.attempt, at.offset, end, lines, self._ttl_ms, wake_channel(job_id)]
+        args: list[Any] = [at.attempt, at.offset, end, lines, self._life_ms, wake_channel(job_id)]
         with redis_errors():
             answer = self._append(
                 keys=[meta_key(job_id), *keys], args=[*args, self.keep_head, self.keep_tail, *elements]
@@ -209,11 +204,15 @@ class LogStore:
         for final in (end.final, False):
             element = encode(replace(end, final=final))
             args += [element, _payload(element)]
-        args += [self._ttl_ms, wake_channel(job_id), "0" if end.outcome == "lost" else "1"]
+        how = 1 if end.outcome == "finished" else 2
+        args += [wake_channel(job_id), "0" if end.outcome == "lost" else "1", how if end.final else 0, *self._times_ms]
         with redis_errors():
-            answer = self._end(keys=_written_keys(job_id, end.attempt), args=args)
-            self.connection.zadd(INDEX, {job_id: now_ms()})
-        return self._offset(job_id, end.attempt, answer)
+            answer = self._end(keys=written_keys(job_id, end.attempt), args=args)
+            offset, life = (answer, self._life_ms) if isinstance(answer, bytes) else answer
+            self._index.touch(job_id, now_ms(), int(life))
+        if self._budget:
+            self._budget.weigh(job_id, int(life), over=end.final)
+        return self._offset(job_id, end.attempt, offset)
 
     def _offset(self, job_id: str, attempt: int, answer: bytes) -> int:
         if answer == b"missing":
@@ -229,21 +228,23 @@ class LogStore:
             AttemptMissing: the store has no such attempt (any more).
         """
         with redis_errors():
-            known = self._keep_alive(keys=_written_keys(job_id, attempt), args=[attempt, self._ttl_ms])
+            known = self._keep_alive(keys=written_keys(job_id, attempt), args=[attempt, self._life_ms])
             if known:
                 # A job that runs for longer than entries are kept would drop out of the list of jobs.
-                self._touch_index(job_id, only_if_missing=True)
+                self._index.touch(job_id, now_ms(), self._life_ms, only_if_missing=True)
+                if self._budget:
+                    self._budget.weigh(job_id, self._life_ms)
         if not known:
             raise AttemptMissing(f"the store has no attempt {attempt} of job {job_id!r}")
 
     def delete(self, job_id: str) -> None:
         """Remove all of a job's log. Followers are told that it is gone."""
-        key = meta_key(job_id)
         with redis_errors():
-            attempts = int(self.connection.hget(key, "attempts") or 0)
-            keys = [name(job_id, n) for n in range(1, attempts + 1) for name in (list_key, tail_key, alive_key)]
-            self.connection.delete(key, *keys)
-            self.connection.zrem(INDEX, job_id)
+            _, keys = all_keys(self.connection, job_id)
+            self.connection.delete(*keys)
+            self._index.remove(job_id)
+            if self._budget:
+                self._budget.forget(job_id)
             self.connection.publish(wake_channel(job_id), "0")
 
     # Reading.
@@ -264,7 +265,7 @@ class LogStore:
     def expired(self, job_id: str) -> bool:
         """Return whether the job had a log whose life time is over; told for as long again as the log lived."""
         with redis_errors():
-            return self.connection.zscore(INDEX, check_job_id(job_id)) is not None and self.summary(job_id) is None
+            return self._index.has(check_job_id(job_id)) and self.summary(job_id) is None
 
     def summary(self, job_id: str) -> LogSummary | None:
         """Return what is known of a job's log, ``None`` if it has none."""
@@ -287,9 +288,7 @@ class LogStore:
         start, size = 0, limit + 1
         while True:
             with redis_errors():
-                found: Any = self.connection.zrevrangebyscore(
-                    INDEX, highest, "-inf", start=start, num=size, withscores=True
-                )
+                found = self._index.page(highest, start, size)
             for job_id, score in found:
                 entry = int(score), job_id.decode(errors="replace")
                 # Entries of the same millisecond as ``before`` come again.

@@ -37,9 +37,9 @@ from tailer.lending import Body, Items
 from tailer.limits import Limits
 from tailer.listing import ListQuery, describe, look_up, page
 from tailer.many import WHOLE_CHUNKS, Problem, StreamQuery, switch_to, together
-from tailer.query import LogQuery, duration, preferred
+from tailer.query import LogQuery, preferred
 from tailer.readers import Reader
-from tailer.settings import Settings
+from tailer.settings import Settings, duration
 from tailer.store import Cursor, LogSummary, redis_errors
 from tailer.streaming import stream
 

@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -22,7 +23,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
+from tailer.budget import BYTES, EXPIRY, FINISHED
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
+from tailer.index import UNTIL
 from tailer.reader import MAX_RECORDS, PIECE
 from tailer.records import MAX_CHUNK, OUTCOMES, OVER_LIMIT, STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import (
@@ -347,11 +350,53 @@ class StoreContract:
 
         names = {key.decode() for key in connection.keys("*")}
         key = meta_key("job")
-        assert names == {INDEX, key, f"{key}:1", f"{key}:2", f"{key}:2:alive"}
+        assert names == {INDEX, UNTIL, key, f"{key}:1", f"{key}:2", f"{key}:2:alive"}
         for name in names:
             assert connection.pttl(name) > 0, name
         assert connection.pttl(f"{key}:2:alive") <= ALIVE_MS
         assert connection.pttl(INDEX) > TTL * 1000
+        assert connection.pttl(UNTIL) > TTL * 1000
+
+    @pytest.mark.parametrize(
+        ("outcome", "final", "seconds"),
+        [("finished", True, 100), ("finished", False, 300), ("failed", True, 300), ("stopped", True, 300)],
+    )
+    def test_a_log_lives_as_long_as_its_outcome_says(self, connection, outcome, final, seconds):
+        """While the job runs or will run again for the longer time, then for that of its end, in all its keys."""
+        store = LogStore(connection, ttl_finished=100, ttl_failed=300, keep_head=1)
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\n"), lines(b"b\n", 2, 2))
+        keys = [meta_key("job"), f"{meta_key('job')}:1", f"{meta_key('job')}:1:tail"]
+        for _ in range(2):
+            for key in keys:
+                assert 290_000 < connection.pttl(key) <= 300_000, key
+                connection.pexpire(key, 5000)
+            store.keep_alive("job", 1)
+        store.end("job", ended(outcome=outcome, final=final, bytes_=4, lines_=2))
+        for key in keys:
+            assert seconds - 10 < connection.pttl(key) / 1000 <= seconds, key
+        assert seconds - 10 < (connection.zscore(UNTIL, "job") - now_ms()) / 2000 <= seconds
+
+    def test_whoever_ends_a_log_keeps_it_as_its_worker_said(self, connection):
+        """A follower that ends the log of a lost worker has other settings; those of the worker count."""
+        LogStore(connection, ttl_finished=100, ttl_failed=500).start("job", Attempt(5, 0, "e1"))
+        LogStore(connection, ttl=9000).end("job", ended(outcome="lost"))
+        assert 490 < connection.pttl(meta_key("job")) / 1000 <= 500
+
+    def test_a_job_is_forgotten_after_its_own_time(self, connection):
+        """Others' times do not matter: neither goes one too soon whose log lives for longer, nor stays one for them."""
+        brief, long = LogStore(connection, ttl=60), LogStore(connection, ttl=6000)
+        for job_id in ("old", "new"):
+            brief.start(f"brief-{job_id}", Attempt(5, 0, "e1"))
+            long.start(f"long-{job_id}", Attempt(5, 0, "e1"))
+        connection.zadd(INDEX, {"brief-old": now_ms() - 121_000, "long-old": now_ms() - 121_000})
+        connection.zincrby(UNTIL, -121_000, "brief-old")
+        connection.zincrby(UNTIL, -121_000, "long-old")
+        brief.start("another", Attempt(5, 0, "e1"))
+        found = {job_id for _, job_id in brief.jobs()}
+        assert found == {"brief-new", "long-new", "long-old", "another"}
+        assert connection.zcard(UNTIL) == 4
+        assert connection.pttl(INDEX) > 10_000_000
 
     @pytest.mark.parametrize("what", ["start", "again", "append", "keep_alive", "end"])
     def test_a_sign_of_life_keeps_the_whole_log(self, store, what):
@@ -513,7 +558,7 @@ class StoreContract:
     def test_a_job_that_runs_for_longer_than_the_index_remembers_stays_in_it(self, store):
         """A sign of life puts a job back that the index has dropped for its age, and keeps what it says otherwise."""
         store.start("job", Attempt(5, 0, "e1"))
-        store.connection.zadd(INDEX, {"job": now_ms() - 2 * TTL * 1000 - 1})
+        store.connection.zadd(UNTIL, {"job": now_ms() - 1})
         store.start("other", Attempt(5, 0, "e1"))
         assert [job_id for _, job_id in store.jobs()] == ["other"]
 
@@ -784,6 +829,12 @@ class StoreContract:
             if number > 1 and any(a < true <= b for a, b in hurt):
                 assert any(a <= found <= b for a, b in hurt), number
                 assert all(any(a <= n < b for a, b in hurt) for n in range(found, true)), number
+            elif any(a == true for a, _ in hurt):
+                # Whether a hole before it holds its beginning is told by what is hurt.
+                assert found in {
+                    true,
+                    *(one.offset for one in log.records if isinstance(one, Hole) and one.end == true),
+                }
             else:
                 assert found == true, number
 
@@ -874,9 +925,7 @@ class StoreContract:
 
         Also where logs are over their limits, from their first bytes on or later.
         """
-        run_state_machine_as_test(
-            lambda: LogMachine(connection), settings=settings(examples, max_examples=60, stateful_step_count=50)
-        )
+        run_state_machine_as_test(lambda: LogMachine(connection), settings=settings(examples, stateful_step_count=50))
 
     # Forging and keys.
 
@@ -969,7 +1018,101 @@ class StoreContract:
         assert store.summary("job").attempts[0].end == ended()
 
 
-class ServerContract(StoreContract):
+class BudgetContract:
+    """What a store with ``max_memory`` promises, on servers that tell how much a key takes; fakeredis does not."""
+
+    LIMIT = 400_000
+
+    @pytest.fixture
+    def limited(self, connection):
+        """A store whose logs may take `LIMIT` bytes."""
+        return LogStore(connection, ttl=TTL, max_memory=self.LIMIT)
+
+    @staticmethod
+    def log(store, job_id, size=20_000, *, end=True, final=True):
+        """Write a log that takes about so many bytes."""
+        store.start(job_id, Attempt(5, 0, job_id))
+        chunk = lines(random.randbytes(size))
+        store.append(job_id, Cursor(1, 0), [encode(chunk)], end=chunk.end, lines=chunk.lines)
+        if end:
+            store.end(job_id, ended(bytes_=chunk.end, lines_=chunk.lines, final=final))
+        else:
+            store.keep_alive(job_id, 1)
+
+    @staticmethod
+    def taken(connection):
+        """What all keys of jobs take, and what the budget says of that."""
+        keys = connection.keys("tailer:{*")
+        return sum(connection.memory_usage(key, samples=0) for key in keys), int(connection.hget(BYTES, ":total") or 0)
+
+    def test_the_oldest_logs_go_for_new_ones(self, limited):
+        """All together never take more than they may; those that are gone have expired."""
+        for number in range(60):
+            self.log(limited, f"job{number}")
+            real, noted = self.taken(limited.connection)
+            assert max(real, noted) <= self.LIMIT
+            assert abs(real - noted) < 0.02 * self.LIMIT
+        there = [number for number in range(60) if limited.summary(f"job{number}")]
+        assert there == list(range(60 - len(there), 60))
+        assert len(there) > 15
+        for number in range(60):
+            assert limited.expired(f"job{number}") == (number not in there)
+        assert limited.connection.keys(f"{meta_key('job0')}*") == []
+
+    def test_what_runs_is_never_dropped(self, limited):
+        """Nor what will run again, though that alone is more than logs may take; what is over goes for it."""
+        self.log(limited, "over")
+        for number in range(10):
+            self.log(limited, f"running{number}", 60_000, end=False)
+            self.log(limited, f"retried{number}", 60_000, final=False)
+        self.log(limited, "new")
+        assert limited.expired("over")
+        for number in range(10):
+            assert limited.summary(f"running{number}")
+            assert limited.summary(f"retried{number}")
+        assert limited.summary("new")
+
+    def test_a_job_that_is_over_and_runs_again_stays(self, limited):
+        """A requeued job is no longer the oldest log that is over, but one that runs."""
+        self.log(limited, "job")
+        limited.start("job", Attempt(5, 0, "e2"))
+        for number in range(30):
+            self.log(limited, f"job{number}")
+        assert limited.summary("job")
+        assert limited.expired("job0")
+
+    def test_what_is_gone_by_itself_counts_no_longer(self, limited):
+        """Logs that expired, were deleted, or evicted: nothing is dropped for what they took."""
+        for number in range(15):
+            self.log(limited, f"old{number}")
+        limited.delete("old0")
+        for number in range(1, 15):
+            for key in limited.connection.keys(f"{meta_key(f'old{number}')}*"):
+                limited.connection.delete(key)
+            if number < 8:  # It expired; the others were evicted, which nobody notes.
+                limited.connection.zadd(EXPIRY, {f"old{number}": now_ms() - 1})
+        for number in range(15):
+            self.log(limited, f"new{number}")
+        assert all(limited.summary(f"new{number}") for number in range(15))
+        assert self.taken(limited.connection)[1] <= self.LIMIT
+
+    def test_many_workers_keep_within_it_together(self, limited):
+        """Logs that end at the same time count once each, and no more of the old ones go than need to."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: self.log(limited, f"job{number}"), range(80)))
+        self.log(limited, "last")
+        real, noted = self.taken(limited.connection)
+        assert self.LIMIT - 100_000 < real <= self.LIMIT
+        assert abs(real - noted) < 0.02 * self.LIMIT
+
+    def test_every_key_of_it_expires(self, limited):
+        """As all others do."""
+        self.log(limited, "job")
+        for key in (BYTES, EXPIRY, FINISHED):
+            assert limited.connection.pttl(key) > (TTL - 60) * 1000
+
+
+class ServerContract(BudgetContract, StoreContract):
     """Promises about trouble that only a real server can have. A subclass also has ``own``, a server of its own."""
 
     def test_a_server_that_is_gone_is_unavailable(self, own):

@@ -65,7 +65,7 @@ class Recorder:
         self._capture = capture
         self._console = console
         self.shipper = Shipper(
-            store,
+            LogStore.of(store.connection, settings),  # which are this job's
             job_id,
             about,
             capture.report,
