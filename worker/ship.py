@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import zstandard
 
+from tailer import figures
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError
+from tailer.figures import FigureStore
+from tailer.logs import CURRENT
 from tailer.records import MAX_CHUNK, SYSTEM, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import ALIVE_MS, Cursor, LogStore, now_ms
 from worker.backlog import Backlog, Item
 from worker.capture import Report
+from worker.counts import COUNTS
 from worker.cutter import Cutter
 from worker.redact import Again, Masks
 
@@ -51,6 +56,9 @@ class Shipper(threading.Thread):
     ) -> None:
         super().__init__(name="tailer-shipper", daemon=True)
         self._store = store
+        self._figures = FigureStore(store.connection)
+        self._queue = about.queue
+        self._current = CURRENT.get()
         self._job_id = job_id
         self._about = about
         self._report = report
@@ -61,6 +69,7 @@ class Shipper(threading.Thread):
         self._cutter = Cutter(*report.position) if taking_over else Cutter()
         self._saw_all = not taking_over
         self._lost_cause = "the worker was killed" if taking_over else "Redis lost it"
+        self._cause = figures.WORKER_KILLED if taking_over else figures.REDIS_LOST
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._hole: Hole | None = None
         self._end: End | None = None
@@ -73,6 +82,7 @@ class Shipper(threading.Thread):
         self._last_taken = 0
         self._next_batch = self._last_alive = 0
         self._outage_since: float | None = None
+        self._spilled = 0
         self._backoff = BACKOFF_S[0]
 
     # Called by the pump and the worker.
@@ -85,6 +95,7 @@ class Shipper(threading.Thread):
             quiet, had_line, was_few = not self._cutter.size, self._cutter.whole_line, self._cutter.size < SHIP
             self._last_taken = now_ms()
             self._cutter.feed(stream, data, self._last_taken)
+            self._count(figures.OUTPUT, len(data))
             # Only what changes the moment at which something is due wakes the thread.
             if quiet or self._cutter.whole_line != had_line or (was_few and self._cutter.size >= SHIP):
                 self._changed.notify()
@@ -141,16 +152,37 @@ class Shipper(threading.Thread):
 
     def run(self) -> None:
         """Ship until the end record is stored or the shipper is abandoned."""
+        CURRENT.set(self._current)
         try:
             while not self._abandoned and not self._step():
                 pass
         except Exception:
             logger.exception("job %s: shipping its output failed; the job itself goes on", self._job_id)
+            COUNTS.fault()
         with self._changed:
             self._dead = True
             if self._backlog:
                 logger.error("job %s: gave up; output after byte %d is not stored", self._job_id, self._first_offset())
+                self._count(figures.ABANDONED)
             self._backlog.close()
+        if self._outage_since is None:
+            self._tell()
+        else:
+            self._count_outage(self._outage_since)
+
+    def _count(self, name: str, amount: int = 1) -> None:
+        COUNTS.add(self._queue, {name: amount})
+
+    def _count_outage(self, since: float) -> None:
+        self._count(figures.OUTAGE_MS, round((time.monotonic() - since) * 1000))
+
+    def _tell(self) -> None:
+        """Tell what this process has counted; what Redis does not take now is told another time."""
+        spilled, self._spilled = self._backlog.spilled - self._spilled, self._backlog.spilled
+        if spilled:
+            self._count(figures.SPILLED, spilled)
+        with suppress(StoreUnavailable, CorruptRecord):
+            COUNTS.tell(self._figures)
 
     def _first_offset(self) -> int:
         return self._backlog.peek(1)[0].start
@@ -173,6 +205,7 @@ class Shipper(threading.Thread):
             if _ticks() - self._last_alive >= ALIVE_MS // 3:
                 self._store.keep_alive(self._job_id, self._attempt)
                 self._last_alive = _ticks()
+                self._tell()
         except (StoreUnavailable, CorruptRecord) as error:  # a key of another kind may go as it came
             self._back_off(error)
         except AttemptMissing:
@@ -237,10 +270,12 @@ class Shipper(threading.Thread):
                         self._drop(chunk)
 
     def _drop(self, chunk: Chunk) -> None:
+        self._count(f"{figures.HOLE_BYTES}.{figures.BUFFERS_FULL}", chunk.length)
         if self._hole is None:
             self._missing.append((chunk.offset, chunk.end))
             logger.error("job %s: Redis is away and all buffers are full; output is dropped from now on", self._job_id)
             cause = "Redis was unreachable and the worker's buffers were full"
+            self._count(f"{figures.HOLES}.{figures.BUFFERS_FULL}")
             self._hole = Hole(chunk.time, chunk.offset, chunk.line, chunk.lines, chunk.midline, chunk.length, cause)
         else:
             hole = self._hole
@@ -267,10 +302,15 @@ class Shipper(threading.Thread):
             self._tried = max(self._tried, items[-1].end)
         at = Cursor(self._attempt, items[0].start)
         elements = [item.element for item in items]
+        began = time.perf_counter()
         stored = self._store.append(self._job_id, at, elements, end=items[-1].end, lines=items[-1].lines)
+        took = time.perf_counter() - began
         if stored != items[-1].end:
             self._rewind()
             return
+        size = sum(map(len, elements))
+        told = {figures.STORED: size, figures.append_bucket(took): 1, figures.APPEND_US: round(took * 1e6)}
+        COUNTS.add(self._queue, told)
         with self._changed:
             self._backlog.confirm(len(items))
 
@@ -278,6 +318,7 @@ class Shipper(threading.Thread):
         """Find out where the store's log ends, and go on from there."""
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
         self._astray = False
+        self._count(figures.RESENDS)
         with self._packing, self._changed:
             # The hole that is still growing lies behind everything that the backlog has ever held.
             end = (self._hole.offset, self._hole.line - 1) if self._hole else (self._cutter.offset, self._cutter.lines)
@@ -288,6 +329,7 @@ class Shipper(threading.Thread):
                 kept = [(start, stop) for start, stop in self._missing if not first <= start < last]
                 self._missing = [(first, last), *kept]
         if lost:
+            COUNTS.add(self._queue, {f"{figures.HOLES}.{self._cause}": 1, f"{figures.HOLE_BYTES}.{self._cause}": lost})
             logger.warning("job %s: %d bytes of its log are lost: %s", self._job_id, lost, self._lost_cause)
 
     def _write_end(self, end: End) -> bool:
@@ -307,6 +349,7 @@ class Shipper(threading.Thread):
             ),
         )
         if stored == cutter.offset:
+            self._count(f"{figures.JOBS}.{end.outcome}")
             return True
         self._rewind()
         return False
@@ -314,6 +357,7 @@ class Shipper(threading.Thread):
     def _back_off(self, error: TailerError) -> None:
         if self._outage_since is None:
             self._outage_since = time.monotonic()
+            self._count(figures.OUTAGES)
             logger.warning("job %s: its output waits for Redis: %s", self._job_id, error)
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned, self._backoff)
@@ -322,6 +366,7 @@ class Shipper(threading.Thread):
     def _recovered(self) -> None:
         if self._outage_since is not None:
             logger.warning("job %s: Redis is back after %.1f s", self._job_id, time.monotonic() - self._outage_since)
+            self._count_outage(self._outage_since)
             self._outage_since, self._backoff = None, BACKOFF_S[0]
 
 
