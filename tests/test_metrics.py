@@ -183,6 +183,22 @@ def test_every_metric_is_documented_and_nothing_else_is_used(web):
     }
 
 
+def test_the_dashboard_is_whole():
+    """Each panel says what it shows, asks whichever Prometheus was chosen, and lies on no other one."""
+    panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+    covered: set[tuple[int, int]] = set()
+    for panel in panels:
+        assert panel["title"]
+        assert panel["description"]
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & covered, panel["title"]
+        covered |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert [one["name"] for one in DASHBOARD["templating"]["list"]] == ["datasource", "job", "instance", "queue"]
+
+
 def test_every_alert_has_its_runbook():
     """Under its name, to which the alert leads."""
     alerts = re.findall(r"- alert: (\w+)", ALERTS)

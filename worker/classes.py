@@ -22,6 +22,7 @@ from tailer.settings import Settings
 from tailer.store import LogStore
 from tailer.workers import CAPTURE_FIELD
 from worker import horse
+from worker.aftercare import EXIT_PATIENCE_S, Aftercare
 from worker.capture import Capture, State
 from worker.console import Console
 from worker.counts import COUNTS
@@ -137,6 +138,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
 
     _recorder: Recorder | None = None
     _death: Death | None = None
+    _aftercare: Aftercare | None = None
 
     # In the worker.
 
@@ -146,6 +148,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         with _harmless("opening the pipes"):
             self._capture = Capture.open(self._configured().capture)
         horse.flush()  # What the worker itself has not written yet must not come out of the horse too.
+        if self._aftercare:
+            self._aftercare.rest()
         try:
             super().fork_work_horse(job, queue)
         except BaseException:
@@ -154,6 +158,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
                 self._capture = None
             raise
         self._death.oom_kills = oom_kills()  # It takes 0.2 ms, for which the horse need not wait.
+        if self._aftercare:
+            self._aftercare.go_on()
         if self._capture:
             self._capture.close_write_ends()
             self._record(job, self._capture)
@@ -232,6 +238,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         with _harmless("ending the log"):
             if recorder and capture and death:
                 recorder.finish(self._ending(job, capture, death))
+                self._aftercare = self._aftercare or Aftercare()
+                self._aftercare.add(recorder.shipper)
 
     # In the horse.
 
@@ -269,6 +277,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
             with _harmless("ending the log"):
                 if self._recorder and self._capture and self._death:
                     self._recorder.finish(self._ending(job, self._capture, self._death))
+                    # RQ leaves the horse at once, and there is no worker any more that would go on trying.
+                    self._recorder.wait(EXIT_PATIENCE_S)
 
 
 class Worker(_ForkingRecording, rq.worker.Worker):
