@@ -28,6 +28,7 @@ project = "Tailer"
 author = copyright = "the Tailer maintainers"
 release = version = __version__
 language = "en"
+smartquotes = False  # two hyphens are two hyphens
 root_doc = "README"
 # Only what is a page: below the root is also all that builds and tests leave there.
 include_patterns = ["*.md", "docs/*.md"]
