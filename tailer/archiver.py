@@ -94,7 +94,7 @@ class Archiver:
                 logger.warning("job %s, attempt %d cannot be archived: %s", job_id, attempt.number, error)
                 swept.failed += 1
                 continue
-            except (ArchiveUnavailable, ObjectChanged) as error:
+            except (ArchiveUnavailable, ObjectChanged, OSError) as error:  # of the last kind: no room for the file
                 logger.warning("job %s, attempt %d is not archived yet: %s", job_id, attempt.number, error)
                 away = True
             if away:

@@ -58,17 +58,14 @@ class Objects:
             raise SettingsError("TAILER_ARCHIVE", url, "it needs obstore: pip install 'rq-tailer[archive]'") from None
         self._obstore = obstore
         self._url = url
+        parts = urlsplit(url)
+        self.folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        """The folder they are in, if it is one."""
         self._patience = patience
         self._lock = threading.Lock()
         self._store: obstore.store.ObjectStore | None = None
         self._pid: int | None = None
         self._away: tuple[float, str] = (0.0, "")
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder they are in, if it is one."""
-        parts = urlsplit(self._url)
-        return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def put(self, name: str, file: Path) -> None:
         """Write an object as a whole: whoever reads it meanwhile sees the one before, or none."""
@@ -86,6 +83,7 @@ class Objects:
         try:
             return self._ask(get)
         except FileNotFoundError:
+            self.names(name.rpartition("/")[0])  # raises if it is the bucket that is missing
             return None
 
     def read(self, name: str, start: int, end: int, version: str | None) -> bytes:
@@ -100,13 +98,11 @@ class Objects:
 
     def names(self, folder: str) -> list[str]:
         """Return the names of all objects in a folder."""
-        if self.folder and not self.folder.is_dir():
-            raise ArchiveUnavailable(f"there is no folder {self.folder}")
         try:
             return self._ask(
                 lambda store: [told["path"] for page in self._obstore.list(store, folder) for told in page]
             )
-        except FileNotFoundError as error:  # the bucket itself
+        except FileNotFoundError as error:
             raise ArchiveUnavailable(_line(error)) from None
 
     def delete(self, names: list[str]) -> None:
@@ -123,6 +119,7 @@ class Objects:
 
         Raises ``FileNotFoundError`` and obstore's ``PreconditionError``, which are answers.
         """
+        store = self._opened()
         until, why = self._away
         if time.monotonic() < until:
             raise ArchiveUnavailable(why)
@@ -131,7 +128,7 @@ class Objects:
             self._away = time.monotonic() + 3 * self._patience, why
         began = time.monotonic()
         try:
-            found = _natively(lambda: call(self._opened()))
+            found = _natively(lambda: call(store))
         except (FileNotFoundError, self._obstore.exceptions.PreconditionError):
             self._away = 0.0, ""
             raise
@@ -144,6 +141,9 @@ class Objects:
 
     def _opened(self) -> obstore.store.ObjectStore:
         with self._lock:
+            if self.folder and not self.folder.is_dir():
+                # It may be that of a mount. A folder made in its place would be taken for an archive without logs.
+                raise ArchiveUnavailable(f"there is no folder {self.folder}")
             if self._store is None:
                 self._store, self._pid = self._connect(), os.getpid()
             if self._pid != os.getpid():

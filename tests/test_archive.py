@@ -363,6 +363,18 @@ def test_a_log_whose_file_is_gone_has_expired(store):
         store.check("job", 1)
 
 
+def test_a_bucket_or_folder_that_is_missing_is_not_an_empty_archive(store, place):
+    """It is an archive that is away, for those who ask for what it should have, and for what it never had."""
+    write(store, "job")
+    archived(store, "job")
+    missing = place.replace("s3://logs/", "s3://no-such-bucket/") if place.startswith("s3") else f"{place}/missing"
+    away = ArchivedStore(store.connection, Archive(Objects(missing)))
+
+    for job_id in ("job", "unknown"):
+        with pytest.raises(ArchiveUnavailable):
+            away.reader(job_id, Cursor()).read()
+
+
 # Reading in ranges.
 
 

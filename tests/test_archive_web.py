@@ -65,7 +65,7 @@ def write_log(store, job_id):
     """Write a log of some MiB, as a worker would; returns its bytes."""
     at, _ = store.start(job_id, Attempt(now_ms(), 0, "e1", queue="q"))
     lines, whole = 0, b""
-    for _ in range(200):
+    for _ in range(400):
         data = b"".join(os.urandom(40).hex().encode() + b"\n" for _ in range(600))
         chunk = Chunk(STDOUT, now_ms(), at.offset, lines + 1, 600, False, data)
         lines, whole = lines + 600, whole + data
@@ -117,7 +117,7 @@ def test_a_follower_in_the_midst_of_a_log_goes_on(server, env):
     """A client that has read the beginning from Redis reads the rest from the archive, and resumes at any cursor."""
     with stack_with(server.url, env) as stack:
         whole = write_log(stack.store, "job")
-        with curl(stack.path("job"), "--limit-rate", "1M") as client:
+        with curl(stack.path("job"), "--limit-rate", "10M") as client:
             wait_until(lambda: client.body)
             client._process.signal(signal.SIGSTOP)
             assert len(client.body) < len(whole) / 2
