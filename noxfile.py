@@ -62,7 +62,7 @@ def workers(session: nox.Session, rq: str) -> None:
 def lowest(session: nox.Session) -> None:
     """All tests but the browsers', with the lowest versions that pyproject.toml allows."""
     lock = Path(session.create_tmp()) / "lowest.txt"
-    resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "pyproject.toml", "--output-file", lock]
-    session.run("uv", *map(str, resolve), external=True)
+    resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--extra", "archive", "pyproject.toml"]
+    session.run("uv", *resolve, "--output-file", str(lock), external=True)
     prepare(session, "-r", str(lock))
     session.run("pytest", "-n", "2", *ELSEWHERE, *session.posargs)
