@@ -95,6 +95,10 @@ class Budget:
         """Note that a job's log is gone. Raises redis-py's errors."""
         self._noted(job_id, 0, 1)
 
+    def release(self, job_id: str, life: int) -> None:
+        """Note that a log will be gone in ``life`` ms, though its job stays known. Raises redis-py's errors."""
+        self._connection.zadd(EXPIRY, {job_id: now_ms() + life}, xx=True)
+
     def _size(self, keys: Sequence[str]) -> int:
         with self._connection.pipeline(transaction=False) as pipe:
             for key in keys:

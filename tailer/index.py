@@ -11,34 +11,36 @@ UNTIL = "{tailer:jobs}:until"
 """In a cluster a job's keys are elsewhere, but these two are in one slot."""
 
 _TOUCH = """
--- KEYS the two sets; ARGV job, its time, ms for which its log lives, "1" to keep the time that it has. A job is
--- forgotten some while after its log, and so are the sets themselves after the last one.
+-- KEYS the two sets; ARGV job, its time, ms for which it is known, "1" to keep the time that it has. The sets
+-- themselves are there for as long as their last job.
 if ARGV[4] == '1' then redis.call('ZADD', KEYS[1], 'NX', ARGV[2], ARGV[1])
 else redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) end
-redis.call('ZADD', KEYS[2], ARGV[2] + 2 * ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[2] + ARGV[3], ARGV[1])
 for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[2], 'LIMIT', 0, 100)) do
   redis.call('ZREM', KEYS[1], job)
   redis.call('ZREM', KEYS[2], job)
 end
 for _, key in ipairs(KEYS) do
-  if redis.call('PTTL', key) < 2 * ARGV[3] then redis.call('PEXPIRE', key, 2 * ARGV[3]) end
+  if redis.call('PTTL', key) < tonumber(ARGV[3]) then redis.call('PEXPIRE', key, ARGV[3]) end
 end
 """
 
 
 class JobIndex:
-    """Knows jobs by the time of their last start or end, for twice as long as their logs live.
+    """Knows jobs by the time of their last start or end, for twice as long as their logs live, or for ``least``.
 
     All methods raise redis-py's errors. Times are in milliseconds.
     """
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: redis.Redis, least: int = 0) -> None:
         self._connection = connection
+        self._least = least
         self._touch = connection.register_script(_TOUCH)
 
     def touch(self, job_id: str, now: int, life: int, *, only_if_missing: bool = False) -> None:
         """Put the job on top, or just see to it that it is there; its log lives for ``life`` more."""
-        self._touch(keys=[INDEX, UNTIL], args=[job_id, now, life, int(only_if_missing)])
+        known = max(2 * life, self._least)
+        self._touch(keys=[INDEX, UNTIL], args=[job_id, now, known, int(only_if_missing)])
 
     def remove(self, job_id: str) -> None:
         """Forget the job."""

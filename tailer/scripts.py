@@ -155,8 +155,10 @@ return 1
 )
 
 _HOLE = """
--- Returns the number of elements that were removed, and a hole record in their place if there are any.
+-- Returns the number of elements that were removed, and a hole record in their place if there are any, and there is
+-- anything of the log: its hash lives on when an archive has taken it.
 local function hole(gap, head)
+  if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then return 0 end
   local start, line, flag, removed, stop, stop_line, time =
     string.match(gap or '', '^(%d+) (%d+) ([m-]) (%d+) (%d+) (%d+) (%d+) %d+$')
   removed = tonumber(removed or 0)

@@ -10,12 +10,14 @@ key                        type      what
 ``tailer:{JOB}``           hash      ``attempts`` the highest N; ``ttl`` two times to live; ``x.EXECUTION`` the N of an
                                      RQ execution; and per attempt ``N.end`` bytes, ``N.lines`` newlines,
                                      ``N.started`` ms, ``N.about`` the attempt record's JSON, ``N.ended`` the end
-                                     record's JSON, ``N.gap`` what its tail list lacks, see ``tailer.scripts``
+                                     record's JSON, ``N.gap`` what its tail list lacks, see ``tailer.scripts``,
+                                     ``N.archived`` the time (ms) of the end with which it was archived
 ``tailer:{JOB}:N:alive``   string    there while a worker writes the attempt; 15 s, refreshed every 5 s
 ``tailer:{JOB}:wake``      channel   a message after every change: the number of the attempt; after an append of one
                                      small element also its index, and the element, behind a space each
 ``tailer:jobs``            zset      job ids by the time (ms) of their last start or end
 ``{tailer:jobs}:until``    zset      job ids by the time (ms) at which they are dropped from both
+``tailer:{.figures}``      zset      and hashes ``tailer:{.figures}:QUEUE``: see ``tailer.figures``
 ``{tailer:jobs}:bytes``    hash      with ``max_memory``: bytes that each job's keys take, and ``:total``, their sum
 ``{tailer:jobs}:expiry``   zset      their job ids by the time (ms) at which their logs expire
 ``{tailer:jobs}:finished`` zset      those whose job is over, by the time (ms) of their end
@@ -24,7 +26,8 @@ key                        type      what
 Life time: while a job runs, its hash and lists live for the longer of two times after its worker's last sign of life,
 ``ttl_finished`` and ``ttl_failed``, which its hash remembers (``ttl``, both in ms), and behind its end for the one that
 belongs to its outcome. It is in ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was".
-Nothing is deleted at the end of a job: late readers find the whole log.
+Nothing is deleted at the end of a job: late readers find the whole log. With an archive (``tailer.archived``) the lists
+of an archived attempt go earlier, and the hash and the entry later, so that it is still listed and attempts count on.
 
 A log is kept whole up to ``keep_head`` bytes. What begins behind them goes to the tail list, and with each further
 append the oldest elements there are removed, as long as those that stay hold ``keep_tail`` bytes of output. To readers
@@ -82,6 +85,7 @@ __all__ = [
     "list_key",
     "meta_key",
     "now_ms",
+    "options",
     "redis_errors",
     "tail_key",
     "wake_channel",
@@ -92,6 +96,13 @@ ALIVE_MS = 15_000
 _READ_SHA = sha1(scripts.READ.encode(), usedforsecurity=False).hexdigest()
 
 
+def options(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of a ``LogStore`` that keeps logs as these settings say."""
+    names = ("ttl", "ttl_finished", "ttl_failed", "keep_head", "keep_tail", "max_memory")
+    remember = settings.archive_remember if settings.archive else 0
+    return {"remember": remember, **{name: getattr(settings, name) for name in names}}
+
+
 class LogStore:
     """Reads and writes logs. Thread-safe; holds no state but the connection.
 
@@ -99,7 +110,8 @@ class LogStore:
     that RQ would not accept. A log lives for ``ttl`` seconds, or, once the job is over, for ``ttl_finished`` or, with
     any other outcome, ``ttl_failed``. Of a long log the first ``keep_head`` and the last ``keep_tail`` bytes of output
     are kept, or some more: no chunk is cut for that, and of one ``append`` all is kept until the next. All logs
-    together take ``max_memory`` bytes at most, 0 for any number: see ``tailer.budget``.
+    together take ``max_memory`` bytes at most, 0 for any number: see ``tailer.budget``. Jobs are listed for at least
+    ``remember`` seconds.
     """
 
     def __init__(
@@ -112,11 +124,12 @@ class LogStore:
         keep_head: int = Settings.keep_head,
         keep_tail: int = Settings.keep_tail,
         max_memory: int = 0,
+        remember: int = 0,
     ) -> None:
         self.connection = connection
         self.keep_head, self.keep_tail = keep_head, keep_tail
         self._times_ms = [1000 * (ttl if time is None else time) for time in (ttl_finished, ttl_failed)]
-        self._index = JobIndex(connection)
+        self._index = JobIndex(connection, remember * 1000)
         self._budget = Budget(connection, max_memory) if max_memory else None
         self._start = connection.register_script(scripts.START)
         self._append = connection.register_script(scripts.APPEND)
@@ -128,15 +141,7 @@ class LogStore:
     @classmethod
     def of(cls, connection: redis.Redis, settings: Settings) -> LogStore:
         """Return one that keeps logs as these settings say."""
-        return cls(
-            connection,
-            ttl=settings.ttl,
-            ttl_finished=settings.ttl_finished,
-            ttl_failed=settings.ttl_failed,
-            keep_head=settings.keep_head,
-            keep_tail=settings.keep_tail,
-            max_memory=settings.max_memory,
-        )
+        return cls(connection, **options(settings))
 
     @property
     def _life_ms(self) -> int:
@@ -248,6 +253,18 @@ class LogStore:
             self.connection.publish(wake_channel(job_id), "0")
 
     # Reading.
+
+    @property
+    def near(self) -> LogStore:
+        """What answers from Redis alone, for those who must not wait for an archive."""
+        return self
+
+    def kept(self, job_id: str) -> LogSummary | None:  # noqa: ARG002 (a store without an archive)
+        """Return what the archive, if there is one, knows of a log that Redis does not have."""
+        return None
+
+    def check(self, job_id: str, attempt: int) -> None:
+        """Raise what keeps the attempt from being read, if that shows beforehand: see ``tailer.archived``."""
 
     def alive(self, job_id: str, attempt: int) -> bool:
         """Return whether a worker writes this attempt, as far as Redis knows."""

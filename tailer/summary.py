@@ -20,6 +20,8 @@ class AttemptSummary:
     about: Attempt | None
     end: End | None
     gap: Hole | None = None
+    archived: bool = False
+    """Whether the archive has all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,16 @@ def parse_summary(job_id: str, values: dict[bytes, bytes]) -> LogSummary | None:
 
 
 def _attempt_summary(number: int, text: dict[str, str]) -> AttemptSummary:
+    end = end_from_json(text.get(f"{number}.ended", ""))
     return AttemptSummary(
         number=number,
         started=_count(text.get(f"{number}.started")),
         bytes=_count(text.get(f"{number}.end")),
         lines=_count(text.get(f"{number}.lines")),
         about=attempt_from_json(text.get(f"{number}.about", "")),
-        end=end_from_json(text.get(f"{number}.ended", "")),
+        end=end,
         gap=_gap(text.get(f"{number}.gap", "")),
+        archived=end is not None and text.get(f"{number}.archived") == str(end.time),
     )
 
 

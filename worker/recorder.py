@@ -17,6 +17,7 @@ from tailer.settings import Settings
 from tailer.store import LogStore, connect, now_ms
 from worker.capture import Capture
 from worker.console import Console
+from worker.counts import COUNTS
 from worker.pump import Pump, forward_rest, hung_up
 from worker.redact import Masks, Redactor
 from worker.ship import Shipper
@@ -127,6 +128,7 @@ def record(
         return Recorder(capture, open_store(), job_id, about, settings, console, masks, taking_over=taking_over)
     except Exception:
         logger.exception("job %s: its output cannot be recorded", job_id)
+        COUNTS.fault()
         # What cannot be masked is shown nowhere.
         forward_rest(capture.sources, console.write if console and redactor else None, redactor)
         return None
