@@ -72,6 +72,7 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     dyno: bool = False
     demo_keep: bool = False
+    colours: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -109,6 +110,7 @@ class Settings:
             token=_read_secret(environ, "TAILER_TOKEN", None, _bearer),
             dyno=bool(environ.get("DYNO")),
             demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
+            colours=not environ.get("NO_COLOR"),
         )
 
 
