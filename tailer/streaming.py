@@ -6,6 +6,7 @@ import errno
 import logging
 from collections.abc import Generator
 from contextlib import closing
+from typing import TypeVar
 
 from tailer.channel import Pause
 from tailer.compression import Packer
@@ -14,7 +15,9 @@ from tailer.follow import Final, Placed
 from tailer.formats import SSE, Encoder
 from tailer.lending import Items
 from tailer.many_logs import Problem
+from tailer.metrics import ENDED, LEFT, OVER, why
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 EXPECTED = (ServerStopping, Unauthorized)
@@ -38,10 +41,15 @@ def stream(
     What becomes of an error behind the first byte: see ``guarded``.
     """
     yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
-    yield from guarded(_encoded(encoder, events, packer, hold), problem, events=isinstance(encoder, SSE))
+    is_over = yield from guarded(_encoded(encoder, events, packer), problem, events=isinstance(encoder, SSE))
+    if is_over and isinstance(encoder, SSE) and hold:
+        yield Pause(hold)
 
 
-def _encoded(encoder: Encoder, events: Generator[Placed | Pause], packer: Packer | None, hold: float) -> Items:
+def _encoded(
+    encoder: Encoder, events: Generator[Placed | Pause], packer: Packer | None
+) -> Generator[bytes | Pause, None, bool]:
+    """Yield the body; returns whether the log is over."""
     over = False
     with closing(events):
         for item in events:
@@ -56,20 +64,24 @@ def _encoded(encoder: Encoder, events: Generator[Placed | Pause], packer: Packer
                 yield packer.pack(data, event) if packer else data
     if packer:
         yield packer.end()
-    if over and isinstance(encoder, SSE) and hold:
-        yield Pause(hold)
+    return over
 
 
-def guarded(items: Items, problem: Problem, *, events: bool, before: bytes = b"") -> Items:
-    """Yield ``items``; an error among them ends the response as its format can tell.
+def guarded(
+    items: Generator[bytes | Pause, None, T], problem: Problem, *, events: bool, before: bytes = b""
+) -> Generator[bytes | Pause, None, T | None]:
+    """Yield ``items``, return what they return, and count how that ended.
 
-    That is an ``error`` event for server-sent ``events``, behind ``before``. Every other format can only be cut short:
-    the error goes on to the server, which closes the connection without the last HTTP chunk.
+    An error among them ends the response as its format can tell: by an ``error`` event for server-sent ``events``,
+    behind ``before``. Every other format can only be cut short: the error goes on to the server, which closes the
+    connection without the last HTTP chunk.
     """
+    reason = LEFT
     try:
         with closing(items):
-            yield from items
+            result = yield from items
     except Exception as error:
+        reason = why(error)
         if events:
             if not isinstance(error, EXPECTED):
                 logger.exception("a stream of server-sent events ends early")
@@ -79,3 +91,9 @@ def guarded(items: Items, problem: Problem, *, events: bool, before: bytes = b""
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
         else:
             raise
+    else:
+        reason = OVER
+        return result
+    finally:
+        ENDED.labels(reason).inc()
+    return None
