@@ -149,7 +149,7 @@ class Many:
     def _begin_queues(self) -> None:
         queues, resumed, before = self._queues, self._query.resumed, len(self._queues.waiting)
         queues.number = self._arrivals.look()
-        queues.floor = queues.origin = self._arrivals.top - MARGIN_MS
+        queues.floor = queues.origin = max(0, self._arrivals.top - MARGIN_MS)
         since = self._query.each.since
         if resumed.floor is not None:
             missed, complete = self._arrivals.since(resumed.floor)
@@ -322,7 +322,7 @@ class Many:
         for log in list(self._logs.values()):
             if log.fill():
                 ready.append(log)
-            elif log.over:
+            elif log.over and not log.rests:
                 self._close(log)
         if self._query.each.options.records == "chunks" or len(ready) < 2:  # noqa: PLR2004
             # One of each at a time, so that a busy one does not keep the others waiting.
@@ -331,10 +331,14 @@ class Many:
 
     def _close(self, log: Log) -> None:
         log.events.close()
+        try:
+            summary = self._hub.store.summary(log.job_id) if log.paused else None
+        except StoreUnavailable:
+            log.pause, log.until = Pause(LOOK_S), time.monotonic() + LOOK_S
+            return
         del self._logs[log.job_id]
         self._told.pop(log.job_id, None)
         self._told[log.job_id] = Over(log.place, named=not log.queued)
-        summary = self._hub.store.summary(log.job_id) if log.paused else None
         if summary and (later := summary.after(log.place.attempt)):
             self._queues.waiting[log.job_id] = Cursor(later.number)
         if len(self._told) > MAX_TOLD:

@@ -170,7 +170,6 @@ def _pictures(shop: Shop) -> list[tuple[str, tuple[int, int], bool, Callable[[Pa
         ("filter", WIDE, False, filtering),
         ("million", WIDE, False, million),
         ("four", (1600, 900), True, four),
-        ("queue-light", WIDE, False, merged),
         ("queue-dark", WIDE, True, merged),
         ("narrow-light", NARROW, False, small),
         ("narrow-dark", NARROW, True, drawer),
