@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import redis
-
 from tailer import tokens
 from tailer.errors import SettingsError
 from tailer.tokens import Token
@@ -20,6 +18,7 @@ T = TypeVar("T")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CAPTURE_MODES = ("separate", "merged", "pty")
 AUTH_MODES = ("loopback", "none")
+LOG_FORMATS = ("text", "json")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 SENTINEL = "redis+sentinel://"
 CLUSTER = "redis+cluster://"
@@ -59,6 +58,10 @@ class Settings:
     ttl: int = 7 * 24 * 3600
     buffer: int = 8 << 20
     spill: int = 256 << 20
+    archive: str | None = None
+    archive_after: int = 60
+    archive_release: int = DAY_S
+    archive_remember: int = 90 * DAY_S
     redact: Redact = Redact()
     heartbeat: float = 15.0
     stall_timeout: float = 300.0
@@ -71,6 +74,7 @@ class Settings:
     max_followers_each: int = 500
     url: str | None = None
     token: str | None = field(default=None, repr=False)
+    log_format: str = "text"
     dyno: bool = False
     demo_keep: bool = False
 
@@ -98,6 +102,10 @@ class Settings:
             ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
+            archive=_read(environ, "TAILER_ARCHIVE", cls.archive, archive_url),
+            archive_after=_read(environ, "TAILER_ARCHIVE_AFTER", cls.archive_after, _seconds),
+            archive_release=_read(environ, "TAILER_ARCHIVE_RELEASE", cls.archive_release, _seconds),
+            archive_remember=_read(environ, "TAILER_ARCHIVE_REMEMBER", cls.archive_remember, _seconds),
             redact=_redact(environ),
             heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
             stall_timeout=_read(environ, "TAILER_STALL_TIMEOUT", cls.stall_timeout, _stall_timeout),
@@ -110,6 +118,7 @@ class Settings:
             max_followers_each=_read(environ, "TAILER_MAX_FOLLOWERS_EACH", cls.max_followers_each, _limit),
             url=_read(environ, "TAILER_URL", cls.url, web_url),
             token=_read_secret(environ, "TAILER_TOKEN", None, _bearer),
+            log_format=log_format(environ),
             dyno=bool(environ.get("DYNO")),
             demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
         )
@@ -120,9 +129,14 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def several_processes() -> bool:
-    """Return whether this web process shares its figures with others, in a directory that prometheus-client knows."""
-    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+def log_format(environ: Mapping[str, str] = os.environ) -> str:
+    """Return how processes tell of themselves, before any other setting is read; raises ``SettingsError``."""
+    return _read(environ, "TAILER_LOG_FORMAT", Settings.log_format, _choice(LOG_FORMATS))
+
+
+def metrics_directory() -> str | None:
+    """Return where prometheus-client keeps the figures of several web processes, ``None`` if there is one only."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
 def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
@@ -227,6 +241,24 @@ def _ttl(value: str) -> int:
     return seconds
 
 
+def _seconds(value: str) -> int:
+    seconds = _at_least(0, whole_number, allowed := "seconds, no more than a century")(value)
+    if seconds > MAX_TTL:
+        raise ValueError(f"use {allowed}")
+    return seconds
+
+
+def archive_url(value: str) -> str:
+    """Return the URL of an archive without a slash at its end; raises ``ValueError``."""
+    parts = urlsplit(value)
+    where = parts.path.strip("/") if parts.scheme == "file" and not parts.netloc else parts.netloc
+    if parts.scheme not in {"file", "s3"} or not where or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("use file:///FOLDER, s3://BUCKET or s3://BUCKET/PREFIX")
+    if parts.scheme == "file" and parts.netloc:
+        raise ValueError("use file:///FOLDER, with three slashes")
+    return value.rstrip("/")
+
+
 def _stall_timeout(value: str) -> float:
     seconds = _at_least(1, float, allowed := "seconds, from 1 to 86400")(value)
     if seconds > DAY_S:
@@ -312,6 +344,8 @@ def redis_url(variable: str, value: str, *, verify: bool = True) -> str:
     Without ``verify``, a ``rediss://`` URL that does not itself say whether the server's certificate is looked at gets
     the option by which it is not.
     """
+    import redis  # noqa: PLC0415 (gunicorn's own process reads settings before gevent has patched what this imports)
+
     allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, with redis-py's options behind a ?"
     if variable == "TAILER_REDIS_URL":
         allowed += f"; or {SENTINEL}HOST:PORT,HOST:PORT/NAME/DB, or {CLUSTER}HOST:PORT,HOST:PORT"
