@@ -120,6 +120,12 @@ class StoreUnavailable(TailerError):
     title = "Redis is not reachable"
 
 
+class ArchiveUnavailable(StoreUnavailable):
+    """The archive cannot be reached, or refuses; a log that only it has can be read when it is back."""
+
+    title = "The archive is not reachable"
+
+
 class UntrustedRedis(StoreUnavailable):
     """Redis presents a certificate that this machine has no reason to trust; ``words`` are OpenSSL's."""
 
@@ -128,12 +134,6 @@ class UntrustedRedis(StoreUnavailable):
             f"Redis: {words.rstrip('.')}: name its CA by ?ssl_ca_certs=FILE at the end of its URL, or, in a network"
             " that you trust, set TAILER_REDIS_VERIFY=0"
         )
-
-
-class ArchiveUnavailable(StoreUnavailable):
-    """The archive cannot be reached, or refuses; a log that only it has can be read when it is back."""
-
-    title = "The archive is not reachable"
 
 
 class TooManyFollowers(TailerError):
