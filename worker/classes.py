@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import rq.version
 import rq.worker
 from redis import RedisError
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
@@ -46,6 +47,9 @@ RQS_LOGGERS = ("rq.worker", "rq.job", "rq.scheduler")
 """Those to which RQ gives handlers."""
 HANDED_OVER = "TAILER_CAPTURE_FDS"
 """How a spawned work horse learns which inherited fds are the capture's. Internal; not a setting."""
+
+SPAWNS_OURS = 3
+"""The first version of RQ that makes a spawned work horse of the worker's own class."""
 
 
 class _Recording(_Base):
@@ -293,6 +297,13 @@ class _Spawning(rq.worker.SpawnWorker):
     """Hands the capture over to a spawned horse; a forked one has it."""
 
     _capture: Capture | None = None
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse RQ 2, whose spawned horses are always of RQ's own class: nothing of a job would be captured."""
+        version = rq.version.VERSION
+        if int(version.partition(".")[0]) < SPAWNS_OURS:
+            raise SystemExit(f"tailer: worker.SpawnWorker needs RQ 3, and this is RQ {version}; use worker.Worker")
+        super().bootstrap(*args, **kwargs)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         if not (capture := self._capture):
