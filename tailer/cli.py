@@ -1,4 +1,4 @@
-"""The command line: `tailer follow|jobs|link|run|up|demo|doctor`."""
+"""The command line: `tailer follow|jobs|link|run|up|demo|archive|doctor`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from rq.exceptions import TimeoutFormatError
 from rq.utils import parse_timeout
 
 from tailer import __version__
+from tailer.archived import ArchivedStore, open_store
+from tailer.archiver import Archiver
 from tailer.client import RemoteLog, Web
 from tailer.demo import demo as run_demo
 from tailer.direct import DirectLog, DirectLogs
@@ -37,6 +40,8 @@ from tailer.workers import live_workers
 
 PATIENCE_S = 300.0
 DEFAULT_PORT = 8000
+ARCHIVER_PATIENCE_S = 60.0
+"""How long a request of the archiver may take. It writes large files, and nobody waits for it."""
 
 
 class Commands(click.Group):
@@ -322,6 +327,34 @@ def demo() -> None:
     With DEMO_KEEP=1 all of it stays up until Ctrl-C, to be looked at.
     """
     sys.exit(run_demo(Settings.from_env()))
+
+
+@main.command(
+    epilog=_examples(
+        "TAILER_ARCHIVE=s3://logs/tailer tailer archive", "TAILER_ARCHIVE=file:///srv/logs tailer archive --once"
+    )
+)
+@click.option("--once", is_flag=True, help="Archive what has ended, and leave; with 2 if some log could not be.")
+def archive(*, once: bool) -> None:
+    """Put finished logs into the archive that TAILER_ARCHIVE names, until Ctrl-C or SIGTERM.
+
+    One of these processes is enough, more of them do no harm.
+    """
+    logging.getLogger("tailer").setLevel(logging.INFO)
+    settings = Settings.from_env()
+    store = open_store(settings, patience=ARCHIVER_PATIENCE_S)
+    if not isinstance(store, ArchivedStore):
+        raise click.UsageError("name the archive with TAILER_ARCHIVE")
+    archiver = Archiver(store, settings)
+    if once:
+        swept = archiver.sweep()
+        click.echo(f"{swept.archived} logs archived ({swept.bytes} bytes of output), {swept.failed} not")
+        sys.exit(ExitCode.TROUBLE if swept.failed else ExitCode.FINISHED)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"archiving to {settings.archive}")
+    archiver.run(stop)
 
 
 @main.command(epilog=_examples("tailer doctor", "TAILER_URL=https://logs.example.org tailer doctor"))

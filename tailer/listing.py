@@ -78,7 +78,9 @@ def look_up(store: LogStore, jobs: Jobs, job_id: str, reader: Reader = ALL) -> K
     check_job_id(job_id)
     if reader.only not in {None, job_id}:
         raise UnknownJob(job_id, restricted=True)
-    state, summary = jobs.state(job_id), store.summary(job_id)
+    state = jobs.state(job_id)
+    # One that is to run has no log yet, or one in Redis: it must not need the archive.
+    summary = (store.near if state.waiting else store).summary(job_id)
     if state.status is None and summary is None:
         # Nobody knows any more whose it was: who may not read all is not told that there was one.
         if (reader.only or not reader.restricted) and store.expired(job_id):
