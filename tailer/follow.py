@@ -20,6 +20,8 @@ RETRY_S = 0.5
 """How soon a follower asks Redis again that could not be reached."""
 LOOK_AGAIN_S = 1.0
 """How soon a follower looks again while it waits for something that is not told."""
+SOON_S = 0.1
+"""How soon it looks whether the hub has asked RQ, where that is not told."""
 GONE_S = 8.0
 """How long a log that vanished while it was followed may take to come back; a worker rebuilds it within 5 s."""
 
@@ -213,6 +215,9 @@ class _Walk:
         state = channel.state
         if state is None or not self._was_asked_after(self._end):
             channel.look()
+            if channel.summary is None:
+                # Of a log that Redis has no more, the hub tells nothing when it has asked.
+                self.patience = SOON_S
             return
         summary = channel.summary or self._ask_archive()
         if later := _next(summary, self._reader.attempt, self._selection):
