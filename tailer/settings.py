@@ -76,6 +76,7 @@ class Settings:
     log_format: str = "text"
     dyno: bool = False
     demo_keep: bool = False
+    colours: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -118,6 +119,7 @@ class Settings:
             log_format=log_format(environ),
             dyno=bool(environ.get("DYNO")),
             demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
+            colours=not environ.get("NO_COLOR"),
         )
 
 
