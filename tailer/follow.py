@@ -63,16 +63,15 @@ def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
     while attempt is not None:
         reader = hub.store.reader(selection.job_id, cursor if cursor.attempt == attempt else Cursor(attempt))
         end = None
-        while records := reader.read():
-            for record in records:
-                allowed = _limit(record, selection)
-                if allowed is None:
-                    return
-                cursor = Cursor(attempt, allowed.end)
-                yield allowed, cursor
-                if _complete(record, selection):
-                    return
-                end = record if isinstance(record, End) else None
+        for record in _all(reader):
+            allowed = _limit(record, selection)
+            if allowed is None:
+                return
+            cursor = Cursor(attempt, allowed.end)
+            yield allowed, cursor
+            if _complete(record, selection):
+                return
+            end = record if isinstance(record, End) else None
         summary = hub.store.summary(selection.job_id)
         here = summary.attempt(attempt) if summary else None
         if end is None and here and here.end:
@@ -86,6 +85,23 @@ def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
         final = without_log(state)
     if final:
         yield Final(final), cursor
+
+
+def _all(reader: LogReader) -> Iterator[Record]:
+    """Yield what is there. Where it seems to end without its end, the place is looked up anew, once.
+
+    The list may be another one by now: rebuilt after a loss, or that of the archive.
+    """
+    relocated, last = False, None
+    while True:
+        records = reader.read()
+        if not records and (relocated or isinstance(last, End)):
+            return
+        if not records:
+            reader.relocate()
+        for last in records:
+            yield last
+        relocated = not records
 
 
 def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed | Pause]:
