@@ -6,24 +6,27 @@ import errno
 import logging
 from collections.abc import Generator
 from contextlib import closing
+from typing import TypeVar
 
 from tailer.channel import Pause
 from tailer.compression import Packer
 from tailer.errors import ServerStopping, Unauthorized
-from tailer.follow import Final, Placed
+from tailer.follow import Final
 from tailer.formats import SSE, Encoder
 from tailer.lending import Items
 from tailer.many import Problem
+from tailer.store import Cursor
 
 logger = logging.getLogger(__name__)
 
+Told = TypeVar("Told")
 EXPECTED = (ServerStopping, Unauthorized)
 """What ends streams without being a fault."""
 
 
 def stream(
-    encoder: Encoder,
-    events: Generator[Placed | Pause],
+    encoder: Encoder[Told],
+    events: Generator[tuple[Told, Cursor] | Pause],
     problem: Problem,
     *,
     packer: Packer | None = None,
@@ -39,7 +42,7 @@ def stream(
     error goes on to the server, which closes the connection without the last HTTP chunk.
     """
     yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
-    over = False
+    over, tells = False, encoder.content_type == SSE.content_type
     try:
         with closing(events):
             for item in events:
@@ -54,13 +57,13 @@ def stream(
                     yield packer.pack(data, event) if packer else data
         if packer:
             yield packer.end()
-        if over and isinstance(encoder, SSE) and hold:
+        if over and tells and hold:
             yield Pause(hold)
     except Exception as error:
-        if isinstance(encoder, SSE):
+        if tells:
             if not isinstance(error, EXPECTED):
                 logger.exception("a stream of server-sent events ends early")
-            yield encoder.error(problem(error))
+            yield SSE.error(problem(error))
         elif isinstance(error, EXPECTED):
             # As if the client had broken the connection: servers then close it quietly.
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
