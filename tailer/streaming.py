@@ -15,6 +15,7 @@ from tailer.follow import Final
 from tailer.formats import SSE, Encoder
 from tailer.lending import Items
 from tailer.many import Problem
+from tailer.metrics import ENDED, LEFT, OVER, why
 from tailer.store import Cursor
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def stream(
     error goes on to the server, which closes the connection without the last HTTP chunk.
     """
     yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
-    over, tells = False, encoder.content_type == SSE.content_type
+    over, reason, tells = False, LEFT, encoder.content_type == SSE.content_type
     try:
         with closing(events):
             for item in events:
@@ -55,11 +56,13 @@ def stream(
                 over = isinstance(event, Final)
                 if data := encoder.encode(event, cursor):
                     yield packer.pack(data, event) if packer else data
+        reason = OVER
         if packer:
             yield packer.end()
         if over and tells and hold:
             yield Pause(hold)
     except Exception as error:
+        reason = why(error)
         if tells:
             if not isinstance(error, EXPECTED):
                 logger.exception("a stream of server-sent events ends early")
@@ -69,3 +72,5 @@ def stream(
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
         else:
             raise
+    finally:
+        ENDED.labels(reason).inc()
