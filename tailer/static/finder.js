@@ -36,7 +36,8 @@ export function finder(log, view, on) {
     Escape: () => on.onClose(),
   });
   const count = h("span.count", { role: "status" });
-  const more = /** @type {HTMLButtonElement} */ (h("button.scan", { type: "button", onclick: searchOn }));
+  const more = h("button.scan", { type: "button", onclick: searchOn });
+  const far = h("span.far", { role: "status" });
   const element = h(
     "div.bar.find",
     { role: "search", hidden: true },
@@ -47,6 +48,7 @@ export function finder(log, view, on) {
     h("button.icon", { type: "button", title: "Next match (n)", "aria-label": "Next match", onclick: () => step(1) }, "↓"),
     more,
     h("button.icon", { type: "button", title: "Close", "aria-label": "Close the search", onclick: () => on.onClose() }, "✕"),
+    far,
   );
 
   /** @param {Wanted} wanted */
@@ -171,19 +173,14 @@ export function finder(log, view, on) {
     const left = missing();
     const searched = `searched ${remote.percent} %`;
     const refused = remote.state === "refused";
-    const told = {
-      idle: "",
-      running: searched,
-      waiting: `${searched}, the server is away`,
-      limited: "",
-      done: "",
-      refused: `lines not here cannot be searched: ${remote.trouble}`,
-    }[remote.state];
-    more.hidden = !pattern || (!told && left <= 0);
-    more.disabled = Boolean(told);
-    more.title = refused ? remote.trouble : "";
-    more.classList.toggle("bad", refused);
-    say(more, told || `Search ${words.plural(left, "more line")}`);
+    let told = "";
+    if (remote.state === "running") told = searched;
+    else if (remote.state === "waiting") told = `${searched}, the server is away`;
+    else if (refused) told = `lines not loaded cannot be searched: ${remote.trouble}`;
+    say(far, pattern ? told : "");
+    far.classList.toggle("bad", refused);
+    more.hidden = !pattern || remote.busy || refused || left <= 0;
+    say(more, `Search ${words.plural(left, "more line")}`);
   }
 
   return {
