@@ -1,69 +1,103 @@
-"""What one running job, one stored log, and one follower cost: the figures of ``docs/sizing.md``."""
+"""What a running job, a stored line and a follower cost, and what very many of them need: for ``docs/sizing.md``."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import redis
 import rq
 
 from bench.designs import designs
-from bench.fanout import Case, connect
+from bench.fanout import Case, Figures, run
 from bench.jobs import LINE, print_slowly, varied
 from bench.measured import Plain, Tailer, command, environment
 from bench.report import PAGE as PERFORMANCE
 from bench.report import conditions, table
-from bench.usage import cpu_seconds, idle_percent, memory
+from bench.usage import cpu_seconds, memory
 from tailer.embedded import EmbeddedServer
 from tailer.records import STDOUT, Attempt, Chunk, End, encode
-from tailer.store import Cursor, LogStore, now_ms
-from tailer.store import connect as connect_store
+from tailer.store import Cursor, LogStore, connect, now_ms, wake_channel
 
 PAGE = PERFORMANCE.with_name("sizing.md")
 LOGS = 1000
 APPENDS = 20_000
+LISTENING = 4
+"""Web processes that follow each job."""
 WORKERS = 10
 SECONDS = 20.0
 SETTLE_S = 3.0
 LASTS_S = 40
 FOLLOWERS = 5000
+RATE = 4.0
+"""Lines of a job a second, where followers are measured."""
+EACH = (1, 10, FOLLOWERS)
+"""Followers of each job."""
+ALIVE_S = 5
+PLANS = ((1_000, 1_000), (10_000, 100_000), (100_000, 1_000_000))
+"""Jobs that print a line a second, and followers."""
+FULL = 0.6
+"""Share of its core up to which a process is planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class InRedis:
+    """Microseconds of the server's one thread, and bytes: of a log that has no output, and what each line adds."""
+
+    begin: float
+    append: float
+    listened: float
+    alive: float
+    end: float
+    log: float
+    line: float
+
+
+@dataclass(frozen=True, slots=True)
+class InWorker:
+    """What a job that prints a line a second costs a worker and Redis: MiB, and shares of a core."""
+
+    name: str
+    mib: float
+    cpu: float
+    redis: float
 
 
 def measure() -> str:
     """Return the tables."""
     with EmbeddedServer() as server:
         said = conditions(server)
-        parts = [in_redis(server), in_worker(server)]
-    return "\n".join([said, *parts, in_web()])
+        stored = in_redis(server)
+        workers = [in_worker(server, worker) for worker in (Plain, Tailer)]
+    web = {each: in_web(each) for each in EACH}
+    return "\n".join([said, *tables(stored, workers, web), plan(stored, workers[-1], web)])
 
 
-# Redis.
+def in_redis(server: EmbeddedServer) -> InRedis:
+    """Do each thing that is done with a log, for many logs."""
+    store = LogStore(connect(server.url))
+    lines = [f"{line}\n".encode() for line in varied(2 * APPENDS)]
 
-
-def in_redis(server: EmbeddedServer) -> str:
-    """What a log takes there, and what each thing that is done with it costs the server's one thread."""
-    store = LogStore(connect_store(server.url))
-    used = _used(store.connection)
-    lines = [f"{line}\n".encode() for line in varied(APPENDS)]
-    calls: list[tuple[str, int, Callable[[int], object]]] = [
-        ("begin a log", LOGS, lambda n: store.start(f"job-{n}", _begun())),
-        ("append a line, nobody listens", APPENDS, lambda n: _append(store, n, lines[n])),
-        ("say that a job is alive", LOGS, lambda n: store.keep_alive(f"job-{n}", 1)),
-        ("end a log", LOGS, lambda n: store.end(f"job-{n}", _end(n))),
-    ]
-    rows = []
-    for name, times, call in calls:
-        before = cpu_seconds(server.pid)
-        for n in range(times):
+    def cost(times: int, call: Callable[[int], object], first: int = 0) -> tuple[float, float]:
+        """Microseconds and bytes of one call."""
+        used, began = int(store.connection.info("memory")["used_memory"]), cpu_seconds(server.pid)
+        for n in range(first, first + times):
             call(n)
-        rows.append([name, f"{(cpu_seconds(server.pid) - before) / times * 1e6:.0f}"])
-    grown = (_used(store.connection) - used) / LOGS
-    size = f"takes {grown / 1024:.1f} KiB, all keys included"
-    written = f"of {APPENDS // LOGS * LINE:,} bytes, written a line at a time"
-    return f"{table(('Redis', 'CPU time, µs'), rows)}\nA finished log {written}, {size}.\n"
+        took, now = cpu_seconds(server.pid) - began, int(store.connection.info("memory")["used_memory"])
+        return took / times * 1e6, (now - used) / times
+
+    begin, empty = cost(LOGS, lambda n: store.start(f"job-{n}", _begun()))
+    append, line = cost(APPENDS, lambda n: _append(store, n, lines[n]))
+    with listening(server):
+        listened, _ = cost(APPENDS, lambda n: _append(store, n, lines[n]), APPENDS)
+    alive, _ = cost(LOGS, lambda n: store.keep_alive(f"job-{n}", 1))
+    end, ended = cost(LOGS, lambda n: store.end(f"job-{n}", _end()))
+    return InRedis(begin, append, listened, alive, end, empty + ended, line)
 
 
 def _begun() -> Attempt:
@@ -78,32 +112,41 @@ def _append(store: LogStore, n: int, line: bytes) -> None:
         raise RuntimeError("not appended")
 
 
-def _end(_n: int) -> End:
-    per_log = APPENDS // LOGS
-    return End(outcome="finished", attempt=1, final=True, status="finished", bytes=per_log * LINE, lines=per_log)
+def _end() -> End:
+    count = 2 * APPENDS // LOGS
+    return End(outcome="finished", attempt=1, final=True, status="finished", bytes=count * LINE, lines=count)
 
 
-def _used(connection: redis.Redis) -> int:
-    return int(connection.info("memory")["used_memory"])
+@contextlib.contextmanager
+def listening(server: EmbeddedServer) -> Iterator[None]:
+    """Connections that hear of every log, as those of web processes do."""
+    over = threading.Event()
+
+    def hear(heard: redis.client.PubSub) -> None:
+        while not over.is_set():
+            heard.get_message(timeout=0.1)
+
+    with contextlib.ExitStack() as held:
+        connection = held.enter_context(redis.Redis.from_url(server.url))
+        for _ in range(LISTENING):
+            heard = held.enter_context(connection.pubsub())
+            heard.subscribe(*(wake_channel(f"job-{n}") for n in range(LOGS)))
+            thread = threading.Thread(target=hear, args=[heard])
+            thread.start()
+            held.callback(thread.join)
+        held.callback(over.set)
+        yield
 
 
-# Workers.
-
-
-def in_worker(server: EmbeddedServer) -> str:
-    """What a running job that prints a line a second costs its worker, beside RQ's own."""
-    rows = []
-    for worker in (Plain, Tailer):
-        with _working(server, worker) as pids:
-            before, redis_before = [cpu_seconds(pid) for pid in pids], cpu_seconds(server.pid)
-            time.sleep(SECONDS)
-            used = sum(cpu_seconds(pid) for pid in pids) - sum(before)
-            in_redis = cpu_seconds(server.pid) - redis_before
-            size = sum(map(memory, pids)) / len(pids)
-        share = [f"{100 * seconds / SECONDS / WORKERS:.2f}" for seconds in (used, in_redis)]
-        rows.append([f"{worker.__bases__[-1].__module__.partition('.')[0]}.Worker", f"{size / (1 << 20):.1f}", *share])
-    head = ("a job that prints a line a second", "its worker's MiB", "its worker's CPU %", "Redis's CPU %")
-    return table(head, rows)
+def in_worker(server: EmbeddedServer, worker: type) -> InWorker:
+    """Let workers have a job each that prints a line a second."""
+    with _working(server, worker) as pids:
+        before, redis_before = sum(map(cpu_seconds, pids)), cpu_seconds(server.pid)
+        time.sleep(SECONDS)
+        used, in_redis = sum(map(cpu_seconds, pids)) - before, cpu_seconds(server.pid) - redis_before
+        size = sum(map(memory, pids)) / len(pids) / (1 << 20)
+    name = "rq.Worker" if worker is Plain else "worker.Worker"
+    return InWorker(name, size, used / SECONDS / WORKERS, in_redis / SECONDS / WORKERS)
 
 
 @contextlib.contextmanager
@@ -115,10 +158,7 @@ def _working(server: EmbeddedServer, worker: type) -> Iterator[list[int]]:
         for _ in range(WORKERS):
             queue.enqueue(print_slowly, LASTS_S, 1.0)
         argv, null = command(server, worker, "--burst"), subprocess.DEVNULL
-        workers = [
-            subprocess.Popen(argv, env=environment(server), stdout=null, stderr=null, start_new_session=True)
-            for _ in range(WORKERS)
-        ]
+        workers = [subprocess.Popen(argv, env=environment(server), stdout=null, stderr=null) for _ in range(WORKERS)]
         while len(queue):
             time.sleep(0.1)
         time.sleep(SETTLE_S)
@@ -127,17 +167,56 @@ def _working(server: EmbeddedServer, worker: type) -> Iterator[list[int]]:
             process.wait(2 * LASTS_S)
 
 
-# Web processes.
+def in_web(each: int) -> Figures:
+    """Let as many followers as a process has share jobs."""
+    return run(designs()["text"], Case(FOLLOWERS, FOLLOWERS // each, RATE))
 
 
-def in_web() -> str:
-    """What followers cost that hear nothing but heartbeats."""
+def tables(stored: InRedis, workers: Sequence[InWorker], web: dict[int, Figures]) -> Iterator[str]:
+    """What each thing costs."""
+    calls = [
+        ("begin a log", stored.begin),
+        ("append a line", stored.append),
+        (f"append a line of which {LISTENING} web processes hear", stored.listened),
+        ("say that a job is alive", stored.alive),
+        ("end a log", stored.end),
+    ]
+    yield table(("Redis", "CPU time, µs"), [[name, f"{price:.0f}"] for name, price in calls])
+    sizes = [("a log without output", stored.log), (f"each line of {LINE} bytes, by itself", stored.line)]
+    yield table(("Redis", "bytes"), [[name, f"{price:,.0f}"] for name, price in sizes])
+    rows = [[one.name, f"{one.mib:.1f}", f"{100 * one.cpu:.2f}", f"{100 * one.redis:.2f}"] for one in workers]
+    yield table(("a job that prints a line a second", "worker, MiB", "worker, CPU %", "Redis, CPU %"), rows)
+    rows = [
+        [f"{each:,} of each job", f"{one.kib:.1f}", f"{one.cpu:.1f}", f"{one.p99:.0f}", f"{one.delivered:.1%}"]
+        for each, one in web.items()
+    ]
+    head = (f"{FOLLOWERS:,} followers", "KiB each", "CPU time a line, µs", "p99 ms", "delivered")
+    yield table(head, rows)
+
+
+def plan(stored: InRedis, worker: InWorker, web: dict[int, Figures]) -> str:
+    """What so many need, by multiplication."""
     rows = []
-    for name, jobs in (("of one job", 1), ("of a job each", FOLLOWERS)):
-        with designs()["sse"].start(jobs) as served:
-            before = memory(served.pid)
-            with connect(served, Case(FOLLOWERS, jobs, 1)):
-                kib = (memory(served.pid) - before) / FOLLOWERS / 1024
-                idle = idle_percent(served.pid, 16)
-        rows.append([f"{FOLLOWERS:,} silent followers {name}", f"{kib:.1f}", f"{idle:.1f}"])
-    return table(("web process", "KiB each", "CPU %, all"), rows)
+    for jobs, followers in PLANS:
+        redis_cores = jobs * (stored.listened + stored.alive / ALIVE_S) / 1e6
+        each = min(web, key=lambda each: abs(each - followers // jobs))
+        web_cores = followers * web[each].cpu / 1e6
+        needs = [
+            f"{redis_cores:.2f}: {math.ceil(redis_cores / FULL)}",
+            f"{jobs * 3600 * stored.line / (1 << 30):.1f}",
+            f"{web_cores:.2f}: {math.ceil(web_cores / FULL)}",
+            f"{followers * web[each].kib / (1 << 20):.2f}",
+            f"{followers * LINE * 8 / 1e9:.2f}",
+            f"{jobs * worker.mib / 1024:.0f}",
+        ]
+        rows.append([f"{jobs:,} jobs, {followers:,} followers", *needs])
+    head = (
+        "a line a second from each job",
+        "Redis, cores: servers",
+        "Redis, GiB an hour",
+        "web, cores: processes",
+        "followers, GiB",
+        "to clients, Gbit/s",
+        "workers, GiB",
+    )
+    return table(head, rows)

@@ -41,20 +41,23 @@ class Limits:
         """How many there are."""
         return self._all
 
-    def hold(self, items: Generator[bytes | Pause], reader: Reader) -> Generator[bytes | Pause]:
-        """Return ``items``, counted for as long as they are neither over nor closed.
+    def hold(self, items: Generator[bytes | Pause], reader: Reader, weight: int = 1) -> Generator[bytes | Pause]:
+        """Return ``items``, counted as ``weight`` followers for as long as they are neither over nor closed.
+
+        That is never more than there may be.
 
         Raises:
             TooManyForReader: there are as many as there may be.
         """
+        weight = min(weight, self._total, self._each if reader.limited else weight)
         with self._lock:
-            if self._all >= self._total:
+            if self._all + weight > self._total:
                 raise self._too_many(f"{self._total} {self._doing} already", "")
-            if reader.limited and self._counts[reader.name] >= self._each:
+            if reader.limited and self._counts[reader.name] + weight > self._each:
                 raise self._too_many(f"{self._each} {self._doing} with this credential already", "_EACH")
-            self._counts[reader.name] += 1
-            self._all += 1
-        held = self._held(items, reader.name)
+            self._counts[reader.name] += weight
+            self._all += weight
+        held = self._held(items, reader.name, weight)
         next(held)  # A generator that was not begun would not notice that it is closed.
         return held
 
@@ -62,14 +65,14 @@ class Limits:
         why = f"{self._setting}{suffix} allows no more" if self._setting else "ask again when one of them is done"
         return self._error(f"{told}; {why}")
 
-    def _held(self, items: Generator[bytes | Pause], name: str) -> Generator[bytes | Pause]:
+    def _held(self, items: Generator[bytes | Pause], name: str, weight: int) -> Generator[bytes | Pause]:
         try:
             with closing(items):
                 yield b""
                 yield from items
         finally:
             with self._lock:
-                self._all -= 1
-                self._counts[name] -= 1
+                self._all -= weight
+                self._counts[name] -= weight
                 if not self._counts[name]:
                     del self._counts[name]

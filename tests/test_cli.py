@@ -12,7 +12,7 @@ from tests.stack import BIN, ROOT, Stack, clean, curl, worker_process
 from tests.waiting import wait_until
 
 TAILER = str(BIN / "tailer")
-COMMANDS = ("follow", "jobs", "link", "run", "up", "demo", "doctor")
+COMMANDS = ("follow", "jobs", "link", "run", "up", "demo", "archive", "doctor")
 
 
 def tailer(*arguments, timeout=30, **env):
