@@ -18,7 +18,8 @@ from tailer.many_logs import Problem
 from tailer.metrics import ENDED, LEFT, OVER, why
 from tailer.store import Cursor
 
-T, Told = TypeVar("T"), TypeVar("Told")
+T = TypeVar("T")
+Told = TypeVar("Told")
 logger = logging.getLogger(__name__)
 
 EXPECTED = (ServerStopping, Unauthorized)
