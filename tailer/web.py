@@ -28,6 +28,7 @@ from tailer.errors import (
     Unauthorized,
     UrlTooLong,
 )
+from tailer.findings import FINDERS
 from tailer.follow import follow, snapshot
 from tailer.formats import ENCODERS, SSE, rfc3339
 from tailer.gathered import Processes, Servers, Workers
@@ -43,6 +44,7 @@ from tailer.many_logs import Problem
 from tailer.many_query import ManyQuery
 from tailer.query import LogQuery, duration, preferred
 from tailer.readers import Reader
+from tailer.search import PLACES, search, total_of
 from tailer.settings import Settings
 from tailer.store import LogSummary
 from tailer.streaming import stream
@@ -167,8 +169,15 @@ def log(job_id: str) -> Response:
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        hold = HOLD_S if query.wait else 0
-        response.response = _body(stream(encoder, reader.bounded(events), _problem_here(), packer=packer, hold=hold))
+        events, problem, hold = reader.bounded(events), _problem_here(), HOLD_S if query.wait else 0
+        if query.wanted:
+            found = search(events, query.wanted, query.options.streams, selection.start, total_of(selection, summary))
+            items = stream(FINDERS[query.format](query.options), found, problem, packer=packer, hold=hold)
+            # One that waits for output is a follower like others.
+            items = items if query.wait else PLACES.hold(items, reader)
+        else:
+            items = stream(encoder, events, problem, packer=packer, hold=hold)
+        response.response = _body(items)
     return response
 
 
