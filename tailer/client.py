@@ -45,30 +45,44 @@ class Web:
         retries = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
         self._pool = urllib3.PoolManager(
             retries=retries,
+            maxsize=8,  # threads that ask at the same time
             timeout=urllib3.Timeout(connect=CONNECT_S, read=silence),
             headers={"Accept": _ACCEPT, **credential},
         )
 
     def open(
-        self, path: str, parameters: Mapping[str, str] | None = None, *, method: str = "GET"
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """Ask for ``path``; returns the answer with its body still to be read.
+        """Ask for ``path``, with more ``headers``; returns the answer with its body still to be read.
 
         Raises:
             WebUnavailable: there is no answer, or one that says "later".
             TailerError: an answer that tells of no success, in the server's words.
         """
         try:
-            response = self._pool.request(method, self.url + path, fields=parameters, preload_content=False)
+            response = self._pool.request(
+                method,
+                self.url + path,
+                fields=parameters,
+                headers={**self._pool.headers, **(headers or {})},
+                preload_content=False,
+            )
         except HTTPError as error:
-            raise WebUnavailable(f"{self.url}: {_cause(error)}") from None
-        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            raise WebUnavailable(f"{self.url}: {cause(error)}") from None
+        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
             raise self._problem(response)
         return response
 
-    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+    def get(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """Return what the JSON at ``path`` says; raises as ``open``."""
-        return self._read(self.open(path, parameters))
+        return self._read(self.open(path, parameters, headers=headers))
 
     def link(self, job_id: str, duration: str) -> Any:
         """Have a link made for a job's log: see ``POST /jobs/<id>/link`` in the protocol; raises as ``open``."""
@@ -78,7 +92,7 @@ class Web:
         try:
             return json.loads(response.data)
         except HTTPError as error:
-            raise WebUnavailable(f"{self.url}: {_cause(error)}") from None
+            raise WebUnavailable(f"{self.url}: {cause(error)}") from None
         except ValueError:
             raise self.stranger() from None
         finally:
@@ -175,7 +189,7 @@ class RemoteLog:
                     if isinstance(event, Final):
                         return None
         except HTTPError as error:
-            return _cause(error)
+            return cause(error)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise self._web.stranger() from None
         finally:
@@ -249,7 +263,7 @@ def _ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """Return the innermost reason in the system's words, such as "Connection refused"."""
     while inner := error.__cause__ or getattr(error, "reason", None) or error.__context__:
         if not isinstance(inner, BaseException):

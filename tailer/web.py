@@ -14,6 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
 from tailer import links, login, metrics, pane
+from tailer.about import about
 from tailer.auth import Access, Identify, check_origin, scheme
 from tailer.board import Board, View
 from tailer.channel import Pause
@@ -331,6 +332,14 @@ def readyz() -> Response:
         logger.warning("not ready: %s", error)
         raise StoreUnavailable("see the server's log") from None
     return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/about")
+def describe_server() -> Response:
+    """Tell of this server, and how the request looks from here, behind all proxies."""
+    settings, _, _, access, _ = _tailer()
+    _check_list(_reader())
+    return jsonify(about(request, settings, auth=access.kind))
 
 
 @blueprint.get("/metrics")

@@ -448,7 +448,7 @@ def test_import_is_light():
 
 LIGHT = {
     f"tailer.{name}"
-    for name in ("cluster", "errors", "jobs", "reader", "records", "settings", "store", "tokens", "workers")
+    for name in ("cluster", "errors", "jobs", "reader", "records", "settings", "store", "tokens", "versions", "workers")
 }
 """What the worker side shares with the rest."""
 

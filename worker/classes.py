@@ -18,7 +18,8 @@ from tailer.errors import SettingsError
 from tailer.records import Attempt, End
 from tailer.settings import Settings
 from tailer.store import LogStore
-from tailer.workers import CAPTURE_FIELD
+from tailer.versions import installed
+from tailer.workers import CAPTURE_FIELD, VERSION_FIELD
 from worker import horse
 from worker.capture import Capture, State
 from worker.console import Console
@@ -61,7 +62,8 @@ class _Recording(_Base):
             raise SystemExit(f"tailer: {error}") from None
         super().bootstrap(*args, **kwargs)
         with _harmless("saying that this worker captures"):
-            self.connection.hset(self.key, CAPTURE_FIELD, self._settings.capture)
+            fields = [CAPTURE_FIELD, self._settings.capture, VERSION_FIELD, installed("tailer")]
+            self.connection.hset(self.key, items=fields)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Put the job's traceback into its log; RQ's own report of it goes to the worker's console."""
