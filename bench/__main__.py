@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import sys
 
-from bench.report import write
+from bench.report import PAGE, write
 
-NAMES = ("capture", "redact", "memory", "delay", "fanout", "pane")
+NAMES = ("capture", "redact", "memory", "delay", "fanout", "pane", "sizing")
 
 
 def main(wanted: list[str]) -> None:
@@ -18,9 +18,10 @@ def main(wanted: list[str]) -> None:
     if unknown := set(wanted) - set(NAMES):
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     for name in wanted or NAMES:
-        text = importlib.import_module(f"bench.{name}").measure()
+        bench = importlib.import_module(f"bench.{name}")
+        text = bench.measure()
         print(f"## {name}\n\n{text}", flush=True)
-        write(name, text)
+        write(name, text, getattr(bench, "PAGE", PAGE))
 
 
 main(sys.argv[1:])

@@ -19,7 +19,7 @@ import time
 
 import redis
 
-from tailer.store import _APPEND, meta_key, wake_channel
+from tailer.store import _APPEND, list_key, meta_key, wake_channel
 
 LINE = 100
 SLICE_S = 0.005
@@ -80,9 +80,10 @@ class Tailer(Kind):
         data = lines(first, count)
         offset = first * LINE
         element = CHUNK % (time.time_ns() // 1_000_000, offset, len(data), first + 1, count) + data
-        key, channel = meta_key(job_name(job)).encode(), wake_channel(job_name(job)).encode()
+        name = job_name(job)
+        keys, channel = (meta_key(name).encode(), list_key(name, 1).encode()), wake_channel(name).encode()
         numbers = (b"%d" % offset, b"%d" % (offset + len(data)), b"%d" % (first + count))
-        return command(b"EVALSHA", self.script, b"1", key, b"1", *numbers, self.ttl, channel, element)
+        return command(b"EVALSHA", self.script, b"2", *keys, b"1", *numbers, self.ttl, channel, element)
 
 
 class Rpush(Kind):

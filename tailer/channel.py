@@ -129,7 +129,8 @@ class Feed:
                 sent = send(framed)
             except OSError as error:
                 sent = 0
-                follower.left = not isinstance(error, BlockingIOError)
+                if not isinstance(error, BlockingIOError):
+                    follower.leave(error.errno)
             if sent != size:
                 follower.unsent = memoryview(framed)[sent:]
                 behind.append(follower)
@@ -177,6 +178,7 @@ class Channel:
         self._ring: deque[Record | None] = deque()
         self._ring_size = 0
         self._held = 0
+        self._unsent: list[int] = []
 
     # For followers.
 
@@ -405,7 +407,7 @@ class Channel:
         cursor = Cursor(live.attempt, live.offset)
         self._share.tally.output += len(chunk.data)
         if self.feeds:  # Others may only be reading what was there before.
-            self._share.tally.delays.append(max(0, time.time() - chunk.time / 1000))
+            self._unsent.append(chunk.time)
         for feed in self.feeds:
             feed.spoke = self.changed
             feed.pending.append(feed.encoder.encode(chunk, cursor))
@@ -439,6 +441,10 @@ class Channel:
                 place = self._live.place if self._live else None
                 for follower in behind:
                     self._release(follower, place)
+        if self._unsent:
+            now = time.time()
+            self._share.tally.delays += [max(0, now - read_at / 1000) for read_at in self._unsent]
+            self._unsent.clear()
 
 
 def _size(record: Record | None) -> int:

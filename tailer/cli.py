@@ -18,6 +18,7 @@ from rq.cli.helpers import parse_function_args
 from rq.exceptions import TimeoutFormatError
 from rq.utils import parse_timeout
 
+from tailer import __version__
 from tailer.client import RemoteLog, Web
 from tailer.demo import demo as run_demo
 from tailer.direct import DirectLog
@@ -78,7 +79,7 @@ queue_option = click.option("-q", "--queue", metavar="QUEUE")
     cls=Commands,
     epilog=_examples("tailer demo", "tailer follow 5f0c1a", "tailer COMMAND --help"),
 )
-@click.version_option(package_name="rq-tailer")
+@click.version_option(__version__)
 def main() -> None:
     """See what RQ jobs print, while they print it.
 

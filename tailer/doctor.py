@@ -92,7 +92,7 @@ def _odd(worker: WorkerState, here: dict[str, str]) -> str:
     numbers = tuple(int(part) for part in worker.rq.split(".")[:2] if part.isdigit())
     if numbers and numbers < OLDEST_RQ:
         return f"rq {worker.rq}: Tailer's classes need {'.'.join(map(str, OLDEST_RQ))} or newer"
-    if worker.version and UNKNOWN not in {worker.version, here["tailer"]} and worker.version != here["tailer"]:
+    if worker.version not in {"", here["tailer"]}:
         return f"tailer {worker.version}, here is {here['tailer']}: use one version everywhere"
     major, ours = worker.rq.partition(".")[0], here["rq"].partition(".")[0]
     if major and ours not in {UNKNOWN, major}:

@@ -51,7 +51,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """The `redis://` URL; the same for the whole life, also after a restart."""
+        """The ``redis://`` URL; the same for the whole life, also after a restart."""
         return f"redis://127.0.0.1:{self._port}/0"
 
     @property

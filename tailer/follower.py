@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Generator
 
 from tailer.channel import Feed, Pause, frame
-from tailer.metrics import SENT
+from tailer.logs import CURRENT, NOTHING
+from tailer.metrics import SENT, STALLED
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class Follower:
     nothing comes behind ``unsent``, ``left`` whether the client has gone.
     """
 
-    __slots__ = ("body", "busy", "chunked", "feed", "left", "over", "pause", "send", "socket", "unsent")
+    __slots__ = ("body", "busy", "chunked", "current", "feed", "left", "over", "pause", "send", "socket", "unsent")
 
     def __init__(self, connection: socket.SocketType, body: Generator[bytes | Pause], *, chunked: bool) -> None:
         self.socket = connection
@@ -36,6 +38,7 @@ class Follower:
         self.feed: Feed | None = None
         self.unsent: memoryview | None = None
         self.busy = self.over = self.left = False
+        self.current = CURRENT.get()
 
     def drive(self) -> None:
         """Send what there is, until the client takes no more, or there is a pause, or it is another one's turn.
@@ -43,6 +46,7 @@ class Follower:
         An error of the body, other than of the connection, is logged; the client sees that its last chunk is missing.
         """
         sent = 0
+        CURRENT.set(self.current)
         self.pause = None
         try:
             while self._flush() and not self.over and sent < TURN:
@@ -56,13 +60,14 @@ class Follower:
                 elif item:
                     sent += len(item)
                     self.unsent = memoryview(frame(item, chunked=self.chunked))
-        except OSError:
-            self.left = True
+        except OSError as error:
+            self.leave(error.errno)
         except Exception:
             self.left = True
             logger.exception("a stream ends early")
         finally:
             SENT.inc(sent)
+            CURRENT.set(NOTHING)
 
     def _flush(self) -> bool:
         """Return whether nothing is left to send."""
@@ -73,6 +78,12 @@ class Follower:
                 return False
         self.unsent = None
         return True
+
+    def leave(self, code: int | None) -> None:
+        """Note that the client has gone, with this error of its connection; 0 if it closed it."""
+        self.left = True
+        if code == errno.ETIMEDOUT:
+            STALLED.inc()
 
     def close(self) -> None:
         """Free all that belongs to it."""

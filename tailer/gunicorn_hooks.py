@@ -1,4 +1,4 @@
-"""What gunicorn has to call for each of its workers: import all into a `gunicorn.conf.py`.
+"""What gunicorn has to use and to call for each of its workers: import all into a `gunicorn.conf.py`.
 
 gunicorn reads that before gevent has patched Python's modules, so that nothing of Tailer may be imported here yet.
 """
@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
+import re
 import resource
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from gunicorn import glogging  # type: ignore[import-untyped]
+
+from tailer.logs import use_json
+
 NO_FILES_S = 0.1
 """How long nobody is let in while the process may not open more files."""
+
+
+_CREDENTIAL = re.compile(r"\b(link=)[^&\s]+")
+"""A link's, in a URL: see ``tailer.links``."""
 
 
 class Worker(Protocol):
@@ -22,6 +32,47 @@ class Worker(Protocol):
     alive: bool
     pid: int
     accept: Callable[..., Any]
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's, in the format that ``TAILER_LOG_FORMAT`` names, and without credentials."""
+
+    def setup(self, cfg: Any) -> None:
+        """Set up all that gunicorn and its workers tell. Called in gunicorn's own process."""
+        from tailer.errors import SettingsError  # noqa: PLC0415 (see above)
+        from tailer.settings import log_format  # noqa: PLC0415
+
+        super().setup(cfg)
+        self.access_log.addFilter(_without_credentials)
+        try:
+            if log_format() == "json":
+                use_json("gunicorn.error", "gunicorn.access")
+        except SettingsError:
+            return  # The application will say so, and not start.
+
+
+logger_class = Logger
+
+
+def _without_credentials(record: logging.LogRecord) -> bool:
+    """Keep the credentials of links out of access logs, and tell programs of a request by fields."""
+    if isinstance(told := record.args, dict):
+        for name, value in told.items():
+            if isinstance(value, str) and "link=" in value:
+                told[name] = _CREDENTIAL.sub(r"\1***", value)
+        job = re.search("/jobs/([^/]+)", str(told.get("U")))
+        fields = {
+            "client": told.get("h"),
+            "method": told.get("m"),
+            "path": told.get("U"),
+            "status": int(told["s"]),
+            "bytes": told.get("B"),
+            "seconds": float(told["L"]),
+            "request": told.get("{x-request-id}o"),
+            "job": job and job[1],
+        }
+        record.fields = {name: value for name, value in fields.items() if value is not None}
+    return True
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -54,10 +105,10 @@ def child_exit(server: object, worker: Worker) -> None:
     """Count the followers of a process that has ended no longer. Called in gunicorn's own process."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 (see above)
 
-    from tailer.settings import several_processes  # noqa: PLC0415
+    from tailer.settings import metrics_directory  # noqa: PLC0415
 
     del server
-    if several_processes():
+    if metrics_directory():
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 

@@ -1,6 +1,6 @@
 """gunicorn's settings for `tailer up` where there is no gunicorn.conf.py of Tailer's; each with its reason."""
 
-from tailer.gunicorn_hooks import post_worker_init, worker_exit  # noqa: F401 (gunicorn calls them)
+from tailer.gunicorn_hooks import logger_class, post_worker_init, worker_exit  # noqa: F401 (gunicorn's)
 
 # Requests are short: who follows a log is handed over to the hub.
 worker_class = "gthread"

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import logging
 import resource
+import socket
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from tailer.channel import Channel, Pause, Share
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, ServerStopping, StoreUnavailable, TailerError
 from tailer.follower import Follower
 from tailer.jobs import Jobs, JobState
-from tailer.metrics import FOLLOWERS, LOGS, REDIS_LOST
+from tailer.metrics import FOLLOWERS, LOGS, LOST, REDIS_LOST
 from tailer.poller import GONE, OUT, Poller
 from tailer.records import MAX_CHUNK, End, Record
 from tailer.settings import Settings
@@ -407,6 +408,7 @@ class Hub:
             # Somebody else may have ended it meanwhile; output that came meanwhile shows that it is not lost.
             with suppress(LogClosed, AttemptMissing):
                 self.store.end(channel.job_id, lost(attempt, channel.state))
+                LOST.inc()
 
     # Followers whose connections were taken over.
 
@@ -473,7 +475,7 @@ class Hub:
         if follower is None:
             return
         if events & GONE:
-            follower.left = True
+            follower.leave(follower.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
             if not follower.busy:
                 self._drop(follower)
         elif not follower.busy:

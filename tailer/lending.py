@@ -12,6 +12,7 @@ from typing import Any, Self
 from tailer.channel import Pause
 from tailer.follower import Follower
 from tailer.hub import Hub
+from tailer.logs import CURRENT, NOTHING
 from tailer.metrics import SENT
 from tailer.poller import can_watch
 
@@ -40,6 +41,7 @@ class Body:
         self._lent = lent(environ) if hub.takes_over and can_watch() else None
         self._chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._begun = False
+        self._current = CURRENT.get()
         self._left = _watch(environ)
         if connection := _connection(environ):
             _bound(connection, stall_timeout)
@@ -54,6 +56,7 @@ class Body:
             StopIteration: that was all, or the client has left.
             BrokenPipeError: the hub serves the client from now on.
         """
+        CURRENT.set(self._current)
         if self._lent and self._begun:
             self._hand_over(self._lent)
         self._begun = True
@@ -83,6 +86,7 @@ class Body:
     def close(self) -> None:
         """Free the follower, unless the hub has it."""
         self._items.close()
+        CURRENT.set(NOTHING)
 
 
 def _nothing() -> Items:

@@ -19,6 +19,7 @@ from tailer.errors import InvalidParameter, ServerStopping, TailerError, Unautho
 from tailer.follow import Final, Placed
 from tailer.formats import RETRY_MS, SSE, Options, named
 from tailer.lending import Items
+from tailer.metrics import ENDED, LEFT, OVER, why
 from tailer.settings import switch
 from tailer.store import JOB_ID, Cursor
 
@@ -115,7 +116,9 @@ def switch_to(job_id: str) -> bytes:
 def together(query: StreamQuery, follow: Follow, view: View | None, heartbeat: float, problem: Problem) -> Items:
     """Yield the events of all logs, and the list as it changes, for as long as there are any."""
     yield b"retry: %d\n\n" % RETRY_MS
+    reason = LEFT
     with ExitStack() as held:
+        held.callback(lambda: ENDED.labels(reason).inc())
         logs: list[Log] = []
         for job_id, cursor in query.logs:
             try:
@@ -124,7 +127,9 @@ def together(query: StreamQuery, follow: Follow, view: View | None, heartbeat: f
                 yield switch_to(job_id) + SSE.error(problem(error))
         try:
             yield from _take_turns(logs, view, heartbeat if query.wait else 0, problem)
+            reason = OVER
         except Exception as error:
+            reason = why(error)
             if not isinstance(error, ServerStopping | Unauthorized):
                 logger.exception("a stream of several logs ends early")
             yield switch_to("") + SSE.error(problem(error))

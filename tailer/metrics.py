@@ -1,7 +1,8 @@
 """What Prometheus is told of a web process, or of all processes of one gunicorn.
 
 With ``PROMETHEUS_MULTIPROC_DIR`` set, as ``gunicorn.conf.py`` does for several processes, each writes its figures into
-that directory, and whichever is asked adds them up.
+that directory, and whichever is asked adds them up. What Redis knows, workers' figures among it, is gathered when
+somebody asks: see ``tailer.gathered``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
-from tailer.settings import several_processes
+from tailer.errors import ServerStopping, Unauthorized
+from tailer.settings import metrics_directory
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry()
@@ -24,11 +27,40 @@ BATCHES = Counter(
 )
 DELAY = Histogram(
     "tailer_delay_seconds",
-    "From when a worker read output until it was encoded for those who are up to date.",
+    "From when a worker read output until it was sent to those who are up to date.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
 REDIS_LOST = Counter("tailer_redis_lost", "Times that followers had to wait for Redis.", registry=REGISTRY)
+ENDED = Counter("tailer_streams_ended", "Streams that ended, by why.", ["reason"], registry=REGISTRY)
+STALLED = Counter(
+    "tailer_stalled_clients", "Clients dropped because they took nothing, or were not there.", registry=REGISTRY
+)
+LOST = Counter("tailer_lost_jobs", "Jobs whose log was ended because their worker was lost.", registry=REGISTRY)
+REQUESTS = Counter("tailer_requests", "Requests, by route and status.", ["route", "status"], registry=REGISTRY)
+REQUEST_TIME = Histogram(
+    "tailer_request_seconds",
+    "From a request's arrival until the header of its answer, by route.",
+    ["route"],
+    buckets=(0.005, 0.025, 0.1, 0.5, 2.5, 10),
+    registry=REGISTRY,
+)
+OVER, LEFT = "over", "left"
+"""Reasons for the end of a stream: it had told all that there was, or its client had gone."""
+
+
+for _reason in (OVER, LEFT, "stopping", "credential", "error"):
+    ENDED.labels(_reason)  # told of before there is any, to be seen rising
+
+
+def why(error: Exception) -> str:
+    """Return the reason for the end of a stream that ends by this error."""
+    match error:
+        case ServerStopping():
+            return "stopping"
+        case Unauthorized():
+            return "credential"
+    return "error"
 
 
 @dataclass(slots=True)
@@ -51,10 +83,13 @@ class Tally:
         self.delays.clear()
 
 
-def exposition() -> bytes:
-    """Return all figures in Prometheus' text format."""
-    if not several_processes():
-        return generate_latest(REGISTRY)
+def exposition(*gathered: Collector) -> bytes:
+    """Return all figures, and those of the other collectors, in Prometheus' text format."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    if metrics_directory():
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(REGISTRY)
+    for collector in gathered:
+        registry.register(collector)
     return generate_latest(registry)

@@ -125,6 +125,8 @@ def try_streams(web: Web, log: ScratchLog, silence: float) -> Trial:
     for thread in threads:
         thread.start()
     _wait(HEADERS_S, lambda: all(seen.opened_at or seen.ended_at for seen in trial.seen))
+    if all(seen.refused for seen in trial.seen):
+        return trial
 
     def write() -> None:
         number = len(trial.written) + 1

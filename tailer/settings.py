@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import redis
-
 from tailer import tokens
 from tailer.errors import SettingsError
 from tailer.tokens import Token
@@ -20,6 +18,7 @@ T = TypeVar("T")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 CAPTURE_MODES = ("separate", "merged", "pty")
 AUTH_MODES = ("loopback", "none")
+LOG_FORMATS = ("text", "json")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 SENTINEL = "redis+sentinel://"
 CLUSTER = "redis+cluster://"
@@ -70,6 +69,7 @@ class Settings:
     max_followers_each: int = 500
     url: str | None = None
     token: str | None = field(default=None, repr=False)
+    log_format: str = "text"
     dyno: bool = False
     demo_keep: bool = False
 
@@ -107,6 +107,7 @@ class Settings:
             max_followers_each=_read(environ, "TAILER_MAX_FOLLOWERS_EACH", cls.max_followers_each, _limit),
             url=_read(environ, "TAILER_URL", cls.url, web_url),
             token=_read_secret(environ, "TAILER_TOKEN", None, _bearer),
+            log_format=log_format(environ),
             dyno=bool(environ.get("DYNO")),
             demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
         )
@@ -117,9 +118,14 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def several_processes() -> bool:
-    """Return whether this web process shares its figures with others, in a directory that prometheus-client knows."""
-    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+def log_format(environ: Mapping[str, str] = os.environ) -> str:
+    """Return how processes tell of themselves, before any other setting is read; raises ``SettingsError``."""
+    return _read(environ, "TAILER_LOG_FORMAT", Settings.log_format, _choice(LOG_FORMATS))
+
+
+def metrics_directory() -> str | None:
+    """Return where prometheus-client keeps the figures of several web processes, ``None`` if there is one only."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
 def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str] | None:
@@ -305,6 +311,8 @@ def _credentials(match: re.Match[str]) -> dict[str, str | None]:
 
 def redis_url(variable: str, value: str) -> str:
     """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
+    import redis  # noqa: PLC0415 (gunicorn's own process reads settings before gevent has patched what this imports)
+
     allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, with redis-py's options behind a ?"
     if variable == "TAILER_REDIS_URL":
         allowed += f"; or {SENTINEL}HOST:PORT,HOST:PORT/NAME/DB, or {CLUSTER}HOST:PORT,HOST:PORT"

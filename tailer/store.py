@@ -13,6 +13,7 @@ key                        type      what
 ``tailer:{JOB}:wake``      channel   a message after every change: the number of the attempt; after an append of one
                                      small element also its index in the list, and the element, behind a space each
 ``tailer:jobs``            zset      job ids by the time (ms) of their last start or end
+``tailer:{.figures}``      zset      and hashes ``tailer:{.figures}:QUEUE``: see ``tailer.figures``
 =========================  ========  ===========================================================================
 
 Life time: the hash and the lists live for ``ttl`` seconds after the worker's last sign of life (``TAILER_TTL``, a

@@ -14,6 +14,7 @@ from tailer.follow import Final, Placed
 from tailer.formats import SSE, Encoder
 from tailer.lending import Items
 from tailer.many import Problem
+from tailer.metrics import ENDED, LEFT, OVER, why
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def stream(
     error goes on to the server, which closes the connection without the last HTTP chunk.
     """
     yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
-    over = False
+    over, reason = False, LEFT
     try:
         with closing(events):
             for item in events:
@@ -52,11 +53,13 @@ def stream(
                 over = isinstance(event, Final)
                 if data := encoder.encode(event, cursor):
                     yield packer.pack(data, event) if packer else data
+        reason = OVER
         if packer:
             yield packer.end()
         if over and isinstance(encoder, SSE) and hold:
             yield Pause(hold)
     except Exception as error:
+        reason = why(error)
         if isinstance(encoder, SSE):
             if not isinstance(error, EXPECTED):
                 logger.exception("a stream of server-sent events ends early")
@@ -66,3 +69,5 @@ def stream(
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
         else:
             raise
+    finally:
+        ENDED.labels(reason).inc()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = {"tailer": "rq-tailer", "rq": "rq", "redis-py": "redis", "flask": "flask", "gunicorn": "gunicorn"}
+from tailer import __version__
+
+PACKAGES = {"rq": "rq", "redis-py": "redis", "flask": "flask", "gunicorn": "gunicorn"}
 UNKNOWN = "unknown"
 
 
@@ -18,5 +20,6 @@ def installed(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of each of PACKAGES, and of Python."""
-    return {**{name: installed(name) for name in PACKAGES}, "python": platform.python_version()}
+    """Return the versions of Tailer, of each of PACKAGES, and of Python."""
+    found = {name: installed(name) for name in PACKAGES}
+    return {"tailer": __version__, **found, "python": platform.python_version()}

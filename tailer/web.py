@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
-from tailer import links, login, metrics, pane
+from tailer import links, login, metrics, pane, requests
 from tailer.about import about
 from tailer.auth import Access, Identify, check_origin, scheme
 from tailer.board import Board, View
@@ -32,6 +32,8 @@ from tailer.errors import (
 )
 from tailer.follow import Placed, Selection, follow, snapshot
 from tailer.formats import ENCODERS, SSE, rfc3339
+from tailer.gathered import Processes, Servers, Workers
+from tailer.health import Health
 from tailer.hub import Hub
 from tailer.jobs import JobState
 from tailer.lending import Body, Items
@@ -41,7 +43,7 @@ from tailer.many import WHOLE_CHUNKS, Problem, StreamQuery, switch_to, together
 from tailer.query import LogQuery, duration, preferred
 from tailer.readers import Reader
 from tailer.settings import Settings
-from tailer.store import Cursor, LogSummary, redis_errors
+from tailer.store import Cursor, LogSummary
 from tailer.streaming import stream
 
 logger = logging.getLogger(__name__)
@@ -107,7 +109,8 @@ def init_app(
     if settings.auth == "none" and identify is None:
         logger.warning("TAILER_AUTH=none: whoever reaches this server reads all logs")
     limits = Limits(each=settings.max_followers_each, total=settings.max_followers)
-    app.extensions["tailer"] = Extension(settings, hub, Board(hub), Access(settings, identify, login), limits)
+    access = Access(settings, identify, login)
+    app.extensions["tailer"] = Extension(settings, hub, Board(hub), access, limits, Health.open(settings))
 
 
 class Extension(NamedTuple):
@@ -118,6 +121,7 @@ class Extension(NamedTuple):
     board: Board
     access: Access
     limits: Limits
+    health: Health
 
 
 def _tailer() -> Extension:
@@ -167,7 +171,7 @@ def log(job_id: str) -> Response:
 
 def _body(items: Items) -> Body:
     """Return the body of a response that counts as a follower. Raises ``TooManyForReader``."""
-    settings, hub, _, _, limits = _tailer()
+    settings, hub, _, _, limits, *_ = _tailer()
     return Body(limits.hold(items, _reader()), hub, request.environ, settings.stall_timeout)
 
 
@@ -257,7 +261,7 @@ def link(job_id: str) -> tuple[Response, HTTPStatus]:
     seconds = duration(text)
     if seconds is None or not 0 < seconds <= longest:
         raise InvalidParameter("for", text[:80], f"use a duration such as 10m or 1h30m, of {longest // 3600} h at most")
-    _, hub, _, access, _ = _tailer()
+    _, hub, _, access, *_ = _tailer()
     look_up(hub.store, hub.jobs, job_id, reader)
     credential = access.links.sign(job_id, seconds)
 
@@ -321,12 +325,11 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Say whether Redis answers, that of the logs and that of RQ."""
-    _, hub, *_ = _tailer()
+    """Say whether requests are welcome: both Redis answer, and the process is not told to stop."""
+    if _tailer().hub.stopping():
+        raise ServerStopping("ask another one")
     try:
-        with redis_errors():
-            hub.store.connection.ping()
-            hub.jobs.connection.ping()
+        _tailer().health.check()
     except StoreUnavailable as error:
         # Everybody may ask, and where Redis is, is not for everybody.
         logger.warning("not ready: %s", error)
@@ -337,9 +340,9 @@ def readyz() -> Response:
 @blueprint.get("/about")
 def describe_server() -> Response:
     """Tell of this server, and how the request looks from here, behind all proxies."""
-    settings, _, _, access, _ = _tailer()
+    tailer = _tailer()
     _check_list(_reader())
-    return jsonify(about(request, settings, auth=access.kind))
+    return jsonify(about(request, tailer.settings, auth=tailer.access.kind))
 
 
 @blueprint.get("/metrics")
@@ -347,7 +350,9 @@ def figures() -> Response:
     """Tell Prometheus how this process does, or all of this server."""
     if not _reader().admin:
         raise Forbidden("figures are of all logs together, and for an admin's token")
-    return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+    health = _tailer().health
+    told = metrics.exposition(Servers(health), Workers(health), Processes())
+    return Response(told, content_type=metrics.CONTENT_TYPE)
 
 
 def _is_over(state: JobState, summary: LogSummary | None) -> bool:
@@ -356,6 +361,10 @@ def _is_over(state: JobState, summary: LogSummary | None) -> bool:
 
 
 # Errors and access.
+
+blueprint.before_request(requests.begin)
+blueprint.after_request(requests.count)
+blueprint.teardown_request(requests.end)
 
 
 @blueprint.before_request
@@ -374,6 +383,7 @@ def _admit() -> None:
 
 @blueprint.after_request
 def _headers(response: Response) -> Response:
+    response.headers[requests.HEADER] = requests.request_id()
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     response.headers.setdefault("Cache-Control", "no-cache, private")

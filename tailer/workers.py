@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.worker_registration import REDIS_WORKER_KEYS
 
 from tailer.store import redis_errors
@@ -16,7 +15,8 @@ CAPTURE_FIELD = "tailer"
 """Field of RQ's hash of a worker in which ours write their capture mode. RQ's own workers don't have it."""
 VERSION_FIELD = "tailer_version"
 """Field in which ours write their version of Tailer."""
-_PREFIX = f"{RQ_KEY_PREFIX}:worker:"
+_PREFIX = REDIS_WORKER_KEYS.removesuffix("s") + ":"
+"""Of a worker's hash; with RQ's own prefix, which is a setting from RQ 3 on."""
 
 
 @dataclass(frozen=True, slots=True)

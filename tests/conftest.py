@@ -14,7 +14,7 @@ from tailer import hub
 from tailer.embedded import EmbeddedServer
 from tests.browsers import browser_kind, browsers, complaints, new_page, page  # noqa: F401 (fixtures)
 from tests.followers import Watchers
-from tests.processes import MARK, leftovers, shared
+from tests.processes import MARK, leftovers, present, shared
 from tests.stack import Stack
 from tests.waiting import wait_until
 
@@ -33,23 +33,23 @@ def pytest_configure() -> None:
 def no_leftovers() -> Iterator[None]:
     """End and name what a test leaves running, and fail it: the next test must not meet it."""
     mark = uuid.uuid4().hex
-    shared.update(leftovers(""))  # what ran before this test isn't the test's
+    before = present()  # isn't the test's
     os.environ[MARK] = mark
     yield
     os.environ.pop(MARK)
     try:
-        wait_until(lambda: not left(mark), 2)  # what was told to end may need a moment for it
+        wait_until(lambda: not left(mark, before), 2)  # what was told to end may need a moment for it
     except AssertionError:
-        named = left(mark)
+        named = left(mark, before)
         for pid in named:
             end(pid)
         if named:
             pytest.fail(f"left running: {named}")
 
 
-def left(mark: str) -> dict[int, str]:
+def left(mark: str, before: set[int]) -> dict[int, str]:
     """Command lines by pid of what the test with this mark has left, without the servers that tests share."""
-    return {pid: command for pid, command in leftovers(mark).items() if pid not in shared}
+    return leftovers(mark, besides=before | shared)
 
 
 def end(pid: int) -> None:

@@ -131,6 +131,12 @@ def log_through_rq() -> None:
     print("no newline at end", end="")
 
 
+def log_and_fail() -> None:
+    """Log as jobs do that set up no logging, and raise an exception."""
+    logging.warning("by the job itself")  # noqa: LOG015 (as they do)
+    raise ValueError("of the job")
+
+
 def prompt(path: str) -> None:
     """Write half a line, leave word of it, and wait for somebody to take that away."""
     sys.stdout.write("Password: ")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tailer.embedded import free_port
 from tests.waiting import wait_until
 
-__all__ = ["MARK", "Running", "free_port", "leftovers", "running", "shared"]
+__all__ = ["MARK", "Running", "free_port", "leftovers", "present", "running", "shared"]
 
 MARK = "RUNNING_TEST"  # the environment variable by which a test's processes are found, however they detach
 shared: set[int] = set()  # pids of what outlives a test: a wider fixture adds what it starts
@@ -100,21 +100,29 @@ def running(
             _end_group(process)
 
 
-def leftovers(mark: str) -> dict[int, str]:
+def present() -> set[int]:
+    """The pids of all processes on this machine; none where there is no /proc."""
+    with contextlib.suppress(OSError):
+        return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 (10 times as fast)
+    return set()
+
+
+def leftovers(mark: str, *, besides: set[int] | frozenset[int] = frozenset()) -> dict[int, str]:
     """Command lines by pid of this process's children, and of all processes that bear the mark.
 
-    Linux only; elsewhere there are never any.
+    Those `besides` are not looked at: to read of every process on a machine takes some 20 ms. Linux only; elsewhere
+    there are never any.
     """
     wanted = f"{MARK}={mark}".encode()
     found: dict[int, str] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        pid = int(stat.parent.name)
+    for pid in present() - besides:
+        about = Path(f"/proc/{pid}")
         with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
-            parent = int(stat.read_bytes().rpartition(b")")[2].split()[1])
-            command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            parent = int((about / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            command = (about / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             if "multiprocessing.resource_tracker" in command:  # Python's own; it serves until we end
                 continue
-            if parent == os.getpid() or wanted in (stat.parent / "environ").read_bytes().split(b"\0"):
+            if parent == os.getpid() or wanted in (about / "environ").read_bytes().split(b"\0"):
                 found[pid] = command or "(ended, but not waited for)"
     found.pop(os.getpid(), None)
     return found

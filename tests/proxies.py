@@ -41,7 +41,8 @@ _ARGUMENTS = {
 
 def documented(kind: str) -> str:
     """The configuration that docs/proxies.md has for a proxy."""
-    found = re.search(rf"^```{kind}\n(.*?)^```", (ROOT / "docs" / "proxies.md").read_text(), re.MULTILINE | re.DOTALL)
+    page = (ROOT / "docs" / "proxies.md").read_text()
+    found = re.search(rf"^## {kind}\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL | re.IGNORECASE)
     assert found, kind
     return found[1]
 

@@ -21,8 +21,8 @@ BITE = 2048
 class Client:
     """One connection. `status` and `head` are there once the header has come; `data` is the body without its chunks.
 
-    `ended` is "end" behind the last chunk of a body (or the end of one without chunks), "cut" if the connection was
-    closed before that.
+    `ended` is "end" behind the last chunk of a body, or the last byte of one whose length was told, or the end of one
+    without either; "cut" if the connection was closed before that.
     """
 
     def __init__(self, swarm: Swarm, path: str, headers: tuple[str, ...], version: str, buffer: int | None) -> None:
@@ -35,6 +35,7 @@ class Client:
         self.slow = False
         self._raw = bytearray()
         self._chunked = False
+        self._length: int | None = None  # what is still to come
         self.socket = socket.socket()
         if buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -61,7 +62,8 @@ class Client:
         except OSError:
             piece = b""
         if not piece:
-            self.ended = self.ended or ("end" if self.status and not self._chunked else "cut")
+            whole = self.status and not self._chunked and self._length is None
+            self.ended = self.ended or ("end" if whole else "cut")
             self._swarm.drop(self)
             return
         self._raw += piece
@@ -69,12 +71,17 @@ class Client:
             self.head, _, self._raw = self._raw.partition(b"\r\n\r\n")
             self.status = int(self.head[9:12])
             self._chunked = b"transfer-encoding: chunked" in self.head.lower()
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", self.head)
+            self._length = int(length[1]) if length else None
         if self.status is not None:
             self._unpack()
 
     def _unpack(self) -> None:
         if not self._chunked:
             self.data += self._raw
+            if self._length is not None:
+                self._length -= len(self._raw)
+                self.ended = "end" if self._length <= 0 else None
             self._raw.clear()
             return
         at = 0

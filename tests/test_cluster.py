@@ -7,11 +7,15 @@ import pytest
 
 from tailer.embedded import free_port
 from tailer.errors import StoreUnavailable
+from tailer.figures import FigureStore
+from tailer.gathered import Servers, Workers
+from tailer.health import Health
 from tailer.records import STDOUT, Attempt, Chunk, End, encode
 from tailer.store import Cursor, LogStore, connect, list_key, wake_channel
 from tailer.wakeups import WakeUps
 from tests.clusters import three_nodes
 from tests.waiting import wait_until
+from tests.written import Written
 
 
 @pytest.fixture
@@ -101,3 +105,23 @@ def test_a_change_is_heard_on_every_node(cluster, store):
             pubsub.get_message(timeout=5)
             store.start("job", Attempt(5, 0, "e1"))
             assert wait_until(lambda heard=pubsub: heard.get_message(timeout=0.1))["data"] == b"1"
+
+
+def test_figures_are_kept_and_gathered_in_a_cluster(store):
+    """Those of workers, and what all nodes and their logs take."""
+    figures = FigureStore(store.connection)
+    figures.add("mail", {"output": 7})
+    figures.add("mail", {"output": 1})
+    for _ in range(3):
+        Written(store).write(b"a line\n")
+    health = Health(store.connection, store.connection)
+    told = {
+        sample.name: sample.value
+        for family in (*Servers(health).collect(), *Workers(health).collect())
+        for sample in family.samples
+    }
+
+    assert told["tailer_worker_output_bytes_total"] == 8
+    assert told["tailer_redis_up"] == 1
+    assert told["tailer_logs"] == 3
+    assert told["tailer_redis_memory_bytes"] > told["tailer_logs_memory_bytes"] > 0

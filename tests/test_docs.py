@@ -18,7 +18,6 @@ import pytest
 from tailer.cli import main
 from tailer.errors import ExitCode, TailerError
 from tailer.links import Links
-from tailer.metrics import exposition
 from tailer.query import LOG_PARAMETERS
 from tailer.records import OUTCOMES, End
 from tailer.settings import Settings
@@ -71,16 +70,6 @@ def test_every_route_is_documented():
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             route = f"{method} {rule.rule.replace('<job_id>', '<id>')}"
             assert f"`{route}`" in PROTOCOL or route == "GET /static/<path:filename>"
-
-
-def test_every_metric_is_documented():
-    """Each figure for Prometheus has its row, and no other has one."""
-    kinds = re.findall(r"^# TYPE (\w+) ", exposition().decode(), re.MULTILINE)
-    table = OPERATIONS.partition("## Metrics")[2].partition("\n## ")[0]
-
-    assert set(re.findall(r"^\| `(tailer_\w+)`", table, re.MULTILINE)) == {
-        kind for kind in kinds if not kind.endswith("_created")
-    }
 
 
 @pytest.mark.parametrize("parameter", sorted(LOG_PARAMETERS))

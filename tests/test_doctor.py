@@ -11,7 +11,7 @@ import redis
 
 from tailer.embedded import EmbeddedServer
 from tailer.proxies import PROXIES
-from tailer.redis_health import examine_redis
+from tailer.redis_health import clock, examine_redis
 from tailer.store import connect
 from tailer.web_health import WebSide
 from tests.processes import free_port, leftovers, shared
@@ -203,6 +203,14 @@ def test_a_redis_that_tells_little_is_asked_for_no_more():
         assert names(found, "ok", "ms to append to a log")
 
 
+def test_clocks_that_differ_are_named():
+    """By how much, which way, and what it harms; not what cannot be known better."""
+    assert clock("Redis", 0.4).level == "ok"
+    assert clock("web side", -1.4, exact=0.5).level == "ok"
+    behind = clock("Redis", -7.0)
+    assert (behind.level, "7.0 s behind" in behind.text, "times of lines" in behind.text) == ("warn", True, True)
+
+
 def test_a_redis_with_few_connections_left_is_named():
     """Before clients are refused, it is told how many there may be."""
     with looked_at("--maxclients", "10", clients=8) as found:
@@ -212,14 +220,20 @@ def test_a_redis_with_few_connections_left_is_named():
 # The web side, behind proxies.
 
 
-def seen_through(stack, urls, token=TOKEN):
-    """What is found through each URL; at the same time, as each takes some seconds."""
+def all_seen(asked):
+    """What is found with each Redis, URL and token; at the same time, as each takes some seconds."""
 
-    def look(url):
+    def look(how):
+        stack, url, token = how
         return list(WebSide(url, token, stack.store.connection, idle=SILENCE).examine())
 
-    with ThreadPoolExecutor(len(urls)) as pool:
-        return list(pool.map(look, urls))
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return list(pool.map(look, asked))
+
+
+def seen_through(stack, urls):
+    """What is found through each URL, with the token."""
+    return all_seen([(stack, url, TOKEN) for url in urls])
 
 
 @pytest.fixture(scope="module")
@@ -304,11 +318,14 @@ def test_who_may_read_through_a_proxy_is_looked_at(server, guarded):
         Stack.on(server.url, env=some) as limited,
         proxied("nginx", open_to_all.web, [bare]) as (through,),
     ):
-        (exposed,) = seen_through(open_to_all, [through], None)
-        (restricted,) = seen_through(limited, [limited.web])
-        (elsewhere,) = seen_through(limited, [guarded.web])
-        (stranger,) = seen_through(guarded, [guarded.web], None)
-        (nobody,) = seen_through(open_to_all, [f"{open_to_all.web}/elsewhere"], None)
+        asked = [
+            (open_to_all, through, None),
+            (limited, limited.web, TOKEN),
+            (limited, guarded.web, TOKEN),
+            (guarded, guarded.web, None),
+            (open_to_all, f"{open_to_all.web}/elsewhere", None),
+        ]
+        exposed, restricted, elsewhere, stranger, nobody = all_seen(asked)
     assert names(exposed, "fail", "takes whoever comes through the proxy", "set TAILER_TOKENS")
     assert names(restricted, "skip", "TAILER_TOKEN reads some jobs only")
     assert names(elsewhere, "fail", "does not show a log that was just written", "TAILER_REDIS_URL")

@@ -14,6 +14,7 @@ import pytest
 
 from tailer.store import LogStore, connect
 from tests.processes import free_port
+from tests.stack import curl
 from tests.swarm import Swarm
 from tests.test_servers import bytes_of, events_of
 from tests.waiting import wait_until
@@ -113,6 +114,10 @@ def test_who_stalls_for_too_long_is_dropped_and_resumes(server):
         for number in range(100):
             log.write(b"%d " % number + random.Random(number).randbytes(20_000).hex().encode() + b"\n")
         wait_until(lambda: listeners(scene.connection, log.job_id) == 0, 30, "it is dropped")
+        with curl(f"{scene.url}/metrics") as figures:
+            assert figures.wait() == 0
+            assert b"\ntailer_stalled_clients_total 1.0\n" in figures.body
+            assert b'\ntailer_streams_ended_total{reason="left"} 1.0\n' in figures.body
         client.read_on()
         wait_until(lambda: client.ended, 20)
         assert client.ended == "cut"

@@ -16,12 +16,14 @@ import pytest
 import redis
 
 from tailer.embedded import EmbeddedServer
+from tailer.figures import FigureStore
 from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import Cursor, LogStore, connect, meta_key, now_ms
 from tests.log_model import read_all
 from tests.waiting import wait_until
 from worker import backlog
 from worker.capture import Report
+from worker.counts import COUNTS
 from worker.redact import Masks, Redactor
 from worker.ship import Shipper
 
@@ -72,7 +74,8 @@ def look(url):
 
 @pytest.fixture(autouse=True)
 def closed_connections():
-    """Close what `look` has opened."""
+    """Close what `look` has opened, and tell nothing of what other tests have left to be told."""
+    COUNTS.clear()
     yield
     while _looking:
         _looking.popitem()[1].connection.connection_pool.disconnect()
@@ -81,6 +84,11 @@ def closed_connections():
 def stored(url, attempt=1):
     """The records of the log as it is now."""
     return read_all(look(url), Cursor(attempt), "job")
+
+
+def told(url):
+    """What the shippers have told that they counted."""
+    return FigureStore(look(url).connection).read()["queue"]
 
 
 def output(records):
@@ -312,6 +320,9 @@ def test_what_is_no_longer_held_is_a_hole_of_exact_size(server, report, monkeypa
     check(records, text + b"after\n", dropped=hole.length)
     assert (hole.offset, hole.cause) == (0, "Redis lost it")
     assert len(text) - 100_000 <= hole.length < len(text)
+    counted = told(server.url)
+    assert (counted["holes.redis_lost"], counted["hole_bytes.redis_lost"]) == (1, hole.length)
+    assert counted["resends"] >= 1
 
 
 def test_losing_twice_counts_once(server, report, monkeypatch):
@@ -430,6 +441,10 @@ def test_output_beyond_the_buffers_is_a_hole_of_exact_size(durable, report, capl
     assert hole.offset >= 1 << 17  # at least what memory alone may hold
     assert 1 << 19 <= hole.length <= len(during) - (1 << 17)
     assert caplog.text.count("all buffers are full") == 1
+    counted = told(durable.url)
+    assert (counted["holes.buffers_full"], counted["hole_bytes.buffers_full"]) == (1, hole.length)
+    assert (counted["outages"], counted["jobs.finished"]) == (1, 1)
+    assert counted["outage_ms"] > 0
 
 
 def test_a_file_holds_what_memory_cannot(durable, report):
@@ -443,6 +458,7 @@ def test_a_file_holds_what_memory_cannot(durable, report):
         shipper.take(STDOUT, b"after\n")
         assert shipper.finish(FINISHED, 20)
     check(stored(durable.url), during + b"after\n")
+    assert len(during) - (1 << 20) < told(durable.url)["spilled"] < 2 * len(during)
 
 
 def test_memory_is_bounded_however_long_the_outage(report):

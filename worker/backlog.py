@@ -160,9 +160,15 @@ class Backlog:
         self._size += len(self._items[0].element)
         return stop - offset
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return self._size + self._sent_size
+
     def close(self) -> None:
         """Give memory and disk back."""
         self._items.clear()
         self._sent.clear()
+        self._size = self._sent_size = 0
         if self._file:
             self._file.close()

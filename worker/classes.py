@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 import rq.worker
 from redis import RedisError
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.logutils import setup_loghandlers
 from rq.timeouts import JobTimeoutException
 
+from tailer import __version__
 from tailer.errors import SettingsError
+from tailer.logs import CURRENT, use_json
 from tailer.records import Attempt, End
 from tailer.settings import Settings
 from tailer.store import LogStore
-from tailer.versions import installed
 from tailer.workers import CAPTURE_FIELD, VERSION_FIELD
 from worker import horse
+from worker.aftercare import EXIT_PATIENCE_S, Aftercare
 from worker.capture import Capture, State
 from worker.console import Console
+from worker.counts import COUNTS
 from worker.drain import Drain
 from worker.ending import Death, describe, oom_kills
 from worker.recorder import REASON, Recorder, about, let_go, log_store, record
@@ -39,6 +43,8 @@ else:
 
 logger = logging.getLogger("tailer.worker")
 
+RQS_LOGGERS = ("rq.worker", "rq.job", "rq.scheduler")
+"""Those to which RQ gives handlers."""
 HANDED_OVER = "TAILER_CAPTURE_FDS"
 """How a spawned work horse learns which inherited fds are the capture's. Internal; not a setting."""
 
@@ -60,10 +66,23 @@ class _Recording(_Base):
             self._open_masks()
         except SettingsError as error:
             raise SystemExit(f"tailer: {error}") from None
+        self._open_log()
         super().bootstrap(*args, **kwargs)
         with _harmless("saying that this worker captures"):
-            fields = [CAPTURE_FIELD, self._settings.capture, VERSION_FIELD, installed("tailer")]
+            fields = [CAPTURE_FIELD, self._settings.capture, VERSION_FIELD, __version__]
             self.connection.hset(self.key, items=fields)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Tell with all that is logged meanwhile which job it is about."""
+        self._at(job)
+        try:
+            super().execute_job(job, queue)
+        finally:
+            self._at()
+
+    def _at(self, job: Job | None = None) -> None:
+        about = {"job": job.id, "queue": job.origin} if job else {}
+        CURRENT.set({"worker": self.name, **about})
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Put the job's traceback into its log; RQ's own report of it goes to the worker's console."""
@@ -78,6 +97,13 @@ class _Recording(_Base):
         if self._settings is None:
             self._settings = Settings.from_env()
         return self._settings
+
+    def _open_log(self) -> None:
+        self._at()
+        if self._configured().log_format == "json":
+            for name in RQS_LOGGERS:
+                setup_loghandlers(name=name)  # as RQ does later, unless there are handlers
+            use_json(*RQS_LOGGERS, own="tailer")
 
     def _open_masks(self) -> Masks:
         if self._masks is None:
@@ -114,6 +140,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
 
     _recorder: Recorder | None = None
     _death: Death | None = None
+    _aftercare: Aftercare | None = None
 
     # In the worker.
 
@@ -123,6 +150,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         with _harmless("opening the pipes"):
             self._capture = Capture.open(self._configured().capture)
         horse.flush()  # What the worker itself has not written yet must not come out of the horse too.
+        if self._aftercare:
+            self._aftercare.rest()
         try:
             super().fork_work_horse(job, queue)
         except BaseException:
@@ -131,6 +160,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
                 self._capture = None
             raise
         self._death.oom_kills = oom_kills()  # It takes 0.2 ms, for which the horse need not wait.
+        if self._aftercare:
+            self._aftercare.go_on()
         if self._capture:
             self._capture.close_write_ends()
             self._record(job, self._capture)
@@ -209,6 +240,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         with _harmless("ending the log"):
             if recorder and capture and death:
                 recorder.finish(self._ending(job, capture, death))
+                self._aftercare = self._aftercare or Aftercare()
+                self._aftercare.add(recorder.shipper)
 
     # In the horse.
 
@@ -221,6 +254,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
     def _enter_horse(self, job: Job) -> None:
         if handed_over := os.environ.pop(HANDED_OVER, None):
             self._capture = Capture.from_env(handed_over)
+            self._open_log()
+            self._at(job)
         if not (capture := self._capture):
             return
         self._configured()  # Now, as long as the environment is the worker's: the job may change it.
@@ -244,6 +279,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
             with _harmless("ending the log"):
                 if self._recorder and self._capture and self._death:
                     self._recorder.finish(self._ending(job, self._capture, self._death))
+                    # RQ leaves the horse at once, and there is no worker any more that would go on trying.
+                    self._recorder.wait(EXIT_PATIENCE_S)
 
 
 class Worker(_ForkingRecording, rq.worker.Worker):
@@ -325,6 +362,7 @@ def _harmless(what: str) -> Iterator[None]:
         yield
     except Exception:
         logger.exception("%s failed; the job goes on", what)
+        COUNTS.fault()
 
 
 def _one_line(kind: type[BaseException], value: BaseException) -> str:

@@ -16,9 +16,10 @@ import redis
 
 from tailer.records import Attempt, End
 from tailer.settings import Settings
+from worker.aftercare import EXIT_PATIENCE_S, MAX_UNFINISHED
 from worker.capture import Capture
 from worker.console import Console
-from worker.recorder import EXIT_PATIENCE_S, MAX_UNFINISHED, PATIENCE_S, log_store, record
+from worker.recorder import PATIENCE_S, log_store, record
 from worker.redact import Masks
 
 logger = logging.getLogger("tailer.worker")

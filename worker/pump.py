@@ -9,7 +9,9 @@ import select
 import threading
 from collections.abc import Callable, Sequence
 
+from tailer.logs import CURRENT
 from worker.capture import PIECE, Report, Source, capacity, waiting
+from worker.counts import COUNTS
 from worker.redact import Redactor
 
 logger = logging.getLogger("tailer.worker")
@@ -39,6 +41,7 @@ class Pump(threading.Thread):
         self._takers = list(takers)
         self._report = report
         self._redactor = redactor
+        self._current = CURRENT.get()
         self._stop_read, self._stop_write = os.pipe()
 
     def finish(self) -> None:
@@ -50,10 +53,12 @@ class Pump(threading.Thread):
 
     def run(self) -> None:
         """Drain until ``finish`` is called."""
+        CURRENT.set(self._current)
         try:
             self._pump()
         except Exception:
             logger.exception("the pump failed; it goes on without passing the output on")
+            COUNTS.fault()
             self._takers.clear()
             self._redactor = None
             self._pump()
@@ -122,6 +127,7 @@ class Pump(threading.Thread):
             except Exception:
                 self._takers.remove(take)
                 logger.exception("%r failed and gets no more of this job's output", take)
+                COUNTS.fault()
 
 
 def _read(fd: int, size: int) -> bytes | None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,6 +17,7 @@ from tailer.settings import Settings
 from tailer.store import LogStore, connect, now_ms
 from worker.capture import Capture
 from worker.console import Console
+from worker.counts import COUNTS
 from worker.pump import Pump, forward_rest, hung_up
 from worker.redact import Masks, Redactor
 from worker.ship import Shipper
@@ -29,14 +26,8 @@ logger = logging.getLogger("tailer.worker")
 
 PATIENCE_S = 1.0
 """How long a worker waits at the end of a job for Redis to take the rest, before it takes the next job."""
-EXIT_PATIENCE_S = 5.0
-"""How long a worker that exits waits for output that Redis has not taken yet."""
-MAX_UNFINISHED = 4
-"""Ended jobs whose output may still wait for Redis; the oldest is given up for a new one, so memory is bounded."""
 DESCRIPTION = REASON = 500
 """Most characters of a job's description, and of its function's name and the reason for its end, in its records."""
-
-_unfinished: deque[Shipper] = deque()
 
 
 def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
@@ -57,7 +48,7 @@ def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
 
 
 class Recorder:
-    """Drains a capture into the store until ``finish``."""
+    """Drains a capture into the store until ``finish``. ``shipper`` is what sends it there."""
 
     def __init__(
         self,
@@ -74,7 +65,7 @@ class Recorder:
         about = replace(about, description=masks.mask_text(about.description, DESCRIPTION))
         self._capture = capture
         self._console = console
-        self._shipper = Shipper(
+        self.shipper = Shipper(
             store,
             job_id,
             about,
@@ -83,10 +74,10 @@ class Recorder:
             spill=settings.spill,
             taking_over=taking_over,
         )
-        self._redactor = Redactor(masks, capture.report, self._shipper, taking_over=taking_over)
-        takers = [self._shipper.take, console.write] if console else [self._shipper.take]
+        self._redactor = Redactor(masks, capture.report, self.shipper, taking_over=taking_over)
+        takers = [self.shipper.take, console.write] if console else [self.shipper.take]
         self._pump = Pump(capture.sources, takers, capture.report, self._redactor)
-        self._shipper.start()
+        self.shipper.start()
         if taking_over and (rescued := capture.report.rescue()):
             self._pump.hand_out(*rescued)
         self._pump.start()
@@ -94,21 +85,20 @@ class Recorder:
     def finish(self, end: End) -> None:
         """Take the job's last words, store the end record behind them, and close the pipes.
 
-        What Redis does not take in time is kept trying in the background.
+        What Redis does not take in time the shipper keeps trying in the background.
         """
         self._pump.finish()
         if self._console:
             self._console.flush(0.2)
         if end.reason:
             end = replace(end, reason=self._redactor.masks.mask_text(end.reason, REASON))
-        if not self._shipper.finish(end, PATIENCE_S):
-            _keep_trying(self._shipper)
+        self.shipper.finish(end, PATIENCE_S)
         let_go(self._capture, self._console, self._redactor)
 
     def wait(self, timeout: float) -> bool:
         """Wait for what ``finish`` left in the background, at most ``timeout`` seconds; returns whether it is done."""
-        self._shipper.join(timeout)
-        return not self._shipper.is_alive()
+        self.shipper.join(timeout)
+        return not self.shipper.is_alive()
 
 
 def let_go(capture: Capture, console: Console | None, redactor: Redactor) -> None:
@@ -138,36 +128,10 @@ def record(
         return Recorder(capture, open_store(), job_id, about, settings, console, masks, taking_over=taking_over)
     except Exception:
         logger.exception("job %s: its output cannot be recorded", job_id)
+        COUNTS.fault()
         # What cannot be masked is shown nowhere.
         forward_rest(capture.sources, console.write if console and redactor else None, redactor)
         return None
-
-
-def _keep_trying(shipper: Shipper) -> None:
-    while _unfinished and not _unfinished[0].is_alive():
-        _unfinished.popleft()
-    if len(_unfinished) >= MAX_UNFINISHED:
-        _unfinished.popleft().abandon()
-    _unfinished.append(shipper)
-    _wait_at_exit(os.getpid())
-
-
-@cache
-def _wait_at_exit(_pid: int) -> None:
-    """Have this process wait at its exit.
-
-    ``atexit`` would do nothing in the workers of RQ's pool: processes of multiprocessing leave by ``os._exit``, behind
-    finalizers of its own, and forget those that were there before their fork.
-    """
-    from multiprocessing.util import Finalize  # noqa: PLC0415 (every job's process imports this module)
-
-    Finalize(None, _wait_for_unfinished, exitpriority=1)
-
-
-def _wait_for_unfinished() -> None:
-    deadline = time.monotonic() + EXIT_PATIENCE_S
-    for shipper in _unfinished:
-        shipper.join(max(0.0, deadline - time.monotonic()))
 
 
 def about(job: Job, execution: str, worker: str, capture: str) -> Attempt:

@@ -10,11 +10,15 @@ from functools import partial
 
 import zstandard
 
+from tailer import figures
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError
+from tailer.figures import FigureStore
+from tailer.logs import CURRENT
 from tailer.records import MAX_CHUNK, SYSTEM, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import ALIVE_MS, Cursor, LogStore, now_ms
 from worker.backlog import Backlog, Item
 from worker.capture import Report
+from worker.counts import COUNTS, LogCounts
 from worker.cutter import Cutter
 from worker.redact import Again, Masks
 
@@ -35,7 +39,8 @@ class Shipper(threading.Thread):
     """Sends one attempt's output to a ``LogStore`` from a thread of its own.
 
     ``take`` never waits for Redis. While Redis is away, output is held in a ``Backlog`` and then dropped with a
-    hole record. Failures are logged once per outage and never reach the job.
+    hole record. Failures are logged once per outage and never reach the job. ``stored`` tells whether the store has
+    the end record.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class Shipper(threading.Thread):
     ) -> None:
         super().__init__(name="tailer-shipper", daemon=True)
         self._store = store
+        self._counts = LogCounts(about.queue, FigureStore(store.connection))
+        self._current = CURRENT.get()
         self._job_id = job_id
         self._about = about
         self._report = report
@@ -61,10 +68,12 @@ class Shipper(threading.Thread):
         self._cutter = Cutter(*report.position) if taking_over else Cutter()
         self._saw_all = not taking_over
         self._lost_cause = "the worker was killed" if taking_over else "Redis lost it"
+        self._cause = figures.WORKER_KILLED if taking_over else figures.REDIS_LOST
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._hole: Hole | None = None
         self._end: End | None = None
         self._abandoned = self._dead = self._astray = False
+        self.stored = False
         self._attempt = 0
         self._missing: list[tuple[int, int]] = []
         # Before the one offset, output is or may be stored already; before the other, the log tells so.
@@ -85,6 +94,7 @@ class Shipper(threading.Thread):
             quiet, had_line, was_few = not self._cutter.size, self._cutter.whole_line, self._cutter.size < SHIP
             self._last_taken = now_ms()
             self._cutter.feed(stream, data, self._last_taken)
+            self._counts.add(figures.OUTPUT, len(data))
             # Only what changes the moment at which something is due wakes the thread.
             if quiet or self._cutter.whole_line != had_line or (was_few and self._cutter.size >= SHIP):
                 self._changed.notify()
@@ -137,26 +147,65 @@ class Shipper(threading.Thread):
             self._abandoned = True
             self._changed.notify()
 
+    # After the end.
+
+    @property
+    def held(self) -> int:
+        """Bytes of what was sent that are kept, in case the store forgets them."""
+        return self._backlog.held
+
+    def look_after(self, patience: float | None = None) -> bool:
+        """Return whether the store has the end record still; one that forgot it gets again what is still held.
+
+        For whoever has seen the thread end with ``stored``. Raises ``StoreUnavailable``; once it has begun to send
+        again, it goes on for ``patience`` seconds, or for as long as that takes.
+        """
+        summary = self._store.summary(self._job_id)
+        attempt = summary.attempt(self._attempt) if summary else None
+        if attempt and attempt.end:
+            return True
+        CURRENT.set(self._current)
+        logger.warning("job %s: Redis has lost the end of its log; sending it again", self._job_id)
+        self._astray, self.stored = True, False
+        self._ship(patience)
+        return self.stored or self._abandoned
+
+    def let_go(self) -> None:
+        """Forget what was sent."""
+        self._backlog.close()
+
     # The thread.
 
     def run(self) -> None:
         """Ship until the end record is stored or the shipper is abandoned."""
+        CURRENT.set(self._current)
         try:
-            while not self._abandoned and not self._step():
-                pass
+            self._ship()
         except Exception:
             logger.exception("job %s: shipping its output failed; the job itself goes on", self._job_id)
+            COUNTS.fault()
         with self._changed:
             self._dead = True
             if self._backlog:
                 logger.error("job %s: gave up; output after byte %d is not stored", self._job_id, self._first_offset())
-            self._backlog.close()
+                self._counts.add(figures.ABANDONED)
+        if self.stored and self._end:
+            self._counts.add(f"{figures.JOBS}.{self._end.outcome}")
+            self._counts.tell(self._backlog.spilled)
+        else:
+            self._counts.waited(self._outage_since)
+            self.let_go()
 
     def _first_offset(self) -> int:
         return self._backlog.peek(1)[0].start
 
-    def _step(self) -> bool:
-        """Do what is due; returns whether the end record is stored."""
+    def _ship(self, patience: float | None = None) -> None:
+        deadline = None if patience is None else time.monotonic() + patience
+        while not self._abandoned and not self.stored and (deadline is None or time.monotonic() < deadline):
+            self._step()
+
+    def _step(self) -> None:
+        """Do what is due."""
         try:
             if not self._attempt:
                 self._open()
@@ -169,10 +218,11 @@ class Shipper(threading.Thread):
                 with self._changed:
                     self._close_hole()
             elif self._end and not self._cutter.size:
-                return self._write_end(self._end)
+                self.stored = self._write_end(self._end)
             if _ticks() - self._last_alive >= ALIVE_MS // 3:
                 self._store.keep_alive(self._job_id, self._attempt)
                 self._last_alive = _ticks()
+                self._counts.tell(self._backlog.spilled)
         except (StoreUnavailable, CorruptRecord) as error:  # a key of another kind may go as it came
             self._back_off(error)
         except AttemptMissing:
@@ -183,7 +233,6 @@ class Shipper(threading.Thread):
             self._abandoned = True
         else:
             self._recovered()
-        return False
 
     def _open(self) -> None:
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
@@ -237,6 +286,7 @@ class Shipper(threading.Thread):
                         self._drop(chunk)
 
     def _drop(self, chunk: Chunk) -> None:
+        self._counts.missing(figures.BUFFERS_FULL, chunk.length, new=self._hole is None)
         if self._hole is None:
             self._missing.append((chunk.offset, chunk.end))
             logger.error("job %s: Redis is away and all buffers are full; output is dropped from now on", self._job_id)
@@ -267,10 +317,13 @@ class Shipper(threading.Thread):
             self._tried = max(self._tried, items[-1].end)
         at = Cursor(self._attempt, items[0].start)
         elements = [item.element for item in items]
+        began = time.perf_counter()
         stored = self._store.append(self._job_id, at, elements, end=items[-1].end, lines=items[-1].lines)
+        took = time.perf_counter() - began
         if stored != items[-1].end:
             self._rewind()
             return
+        self._counts.appended(took, sum(map(len, elements)))
         with self._changed:
             self._backlog.confirm(len(items))
 
@@ -278,6 +331,7 @@ class Shipper(threading.Thread):
         """Find out where the store's log ends, and go on from there."""
         cursor, lines = self._store.start(self._job_id, replace(self._about, number=self._attempt))
         self._astray = False
+        self._counts.add(figures.RESENDS)
         with self._packing, self._changed:
             # The hole that is still growing lies behind everything that the backlog has ever held.
             end = (self._hole.offset, self._hole.line - 1) if self._hole else (self._cutter.offset, self._cutter.lines)
@@ -288,6 +342,7 @@ class Shipper(threading.Thread):
                 kept = [(start, stop) for start, stop in self._missing if not first <= start < last]
                 self._missing = [(first, last), *kept]
         if lost:
+            self._counts.missing(self._cause, lost)
             logger.warning("job %s: %d bytes of its log are lost: %s", self._job_id, lost, self._lost_cause)
 
     def _write_end(self, end: End) -> bool:
@@ -314,6 +369,7 @@ class Shipper(threading.Thread):
     def _back_off(self, error: TailerError) -> None:
         if self._outage_since is None:
             self._outage_since = time.monotonic()
+            self._counts.add(figures.OUTAGES)
             logger.warning("job %s: its output waits for Redis: %s", self._job_id, error)
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned, self._backoff)
@@ -322,6 +378,7 @@ class Shipper(threading.Thread):
     def _recovered(self) -> None:
         if self._outage_since is not None:
             logger.warning("job %s: Redis is back after %.1f s", self._job_id, time.monotonic() - self._outage_since)
+            self._counts.waited(self._outage_since)
             self._outage_since, self._backoff = None, BACKOFF_S[0]
 
 

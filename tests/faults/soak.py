@@ -54,6 +54,8 @@ LASTS_S = (30, 90)
 STAYS_S = (5, 60)
 SILENT_S = 10.0
 """A job that writes nothing for so long has died, which its account cannot say."""
+LOOK_S = 5.0
+"""How often what is in use is looked at, and the jobs that have not begun."""
 LATE_S = 60.0
 """Within how long after a job's end its log must have ended, and all its followers have seen that."""
 CAUSES = {"the worker was killed"}
@@ -72,6 +74,7 @@ class Work:
     account: Account
     followers: list[Follower] = field(default_factory=list)
     ended: float | None = None
+    gone: float | None = None  # since when it has neither begun nor waited in the queue
 
 
 @dataclass
@@ -147,13 +150,17 @@ class Soak:
                 next_fault += FAULT_S
             if time.monotonic() >= next_look:
                 self.samples.append(self._sample())
-                next_look = time.monotonic() + 5
+                self._look_for_those_that_never_began()
+                next_look = time.monotonic() + LOOK_S
             time.sleep(0.2)
         for work in self.works.values():
             work.account.until = 0
         deadline = time.monotonic() + LATE_S + 20
         while self.works and time.monotonic() < deadline:
             self._judge()
+            if time.monotonic() >= next_look:
+                self._look_for_those_that_never_began()
+                next_look = time.monotonic() + LOOK_S
             time.sleep(0.2)
         for work in self.works.values():
             self._problem(work, "not ended")
@@ -199,7 +206,8 @@ class Soak:
         for work in list(self.works.values()):
             account = work.account
             silent = account.began and now - max(account.began, account.last) > SILENT_S
-            work.ended = account.ended or (account.last if silent else None)
+            if account.began:
+                work.ended = account.ended or (account.last if silent else None)
             if not work.ended:
                 continue
             try:
@@ -213,6 +221,25 @@ class Soak:
             except AssertionError as error:
                 self._problem(work, str(error))
             self._forget(work)
+
+    def _look_for_those_that_never_began(self) -> None:
+        """A job whose worker lost Redis before it ran has no account; its log, if there is one, ends all the same.
+
+        One that RQ has popped without another trace is lost: RQ keeps it nowhere, and nobody has run it.
+        """
+        now = time.monotonic()
+        with contextlib.suppress(RedisError, TailerError):
+            waiting = set(self.queue.job_ids)
+            for work in [work for work in self.works.values() if not work.account.began and not work.ended]:
+                if work.job_id in waiting:
+                    work.gone = None
+                    continue
+                work.gone = work.gone or now
+                if self._end_of(work) or (self.store.summary(work.job_id) and now - work.gone > LATE_S):
+                    work.ended = now
+                elif now - work.gone > LATE_S:
+                    self.tally.jobs["lost by RQ before they ran"] += 1
+                    self._forget(work)
 
     def _problem(self, work: Work, what: str) -> None:
         """Keep what was not as promised, with what the workers have said of the job."""

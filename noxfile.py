@@ -1,0 +1,67 @@
+"""The tests on each Python, with each version of RQ, and with the lowest versions that are allowed: `make matrix`.
+
+A Python that is not installed is skipped, and said to be. uv finds those of the system and of pyenv. Words behind
+`--` are pytest's; `make matrix ONLY="-k 'rq and 3.12'"` chooses sessions.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = False
+nox.options.stop_on_first_error = False
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
+PYTHONS = nox.project.python_versions(PROJECT)
+LOWEST_RQ = re.findall(r"rq>=([\d.]+)", " ".join(PROJECT["project"]["dependencies"]))[0]
+RQS = (f"=={LOWEST_RQ}.*", ">=2,<3", ">=3,<4")
+"""The oldest that is allowed, with its corrections, and the newest of each major version."""
+
+ELSEWHERE = [
+    *(f"--ignore-glob=tests/{name}" for name in ("test_pane*.py", "test_site.py", "test_wheel.py", "test_supply.py")),
+    "--deselect=tests/test_docs.py::test_the_readme_commands_work",
+]
+"""What says nothing of Python: the pane, by its JavaScript and browsers, and the project's own files."""
+WORKERS = [
+    f"tests/test_{name}.py"
+    for name in ("rq_compatibility", "worker", "outcomes", "takeover", "end_to_end", "jobs", "listing", "console")
+]
+"""Where RQ's own hooks and words matter."""
+
+
+def prepare(session: nox.Session, *more: str) -> None:
+    """Install what is locked, then Tailer, then what the session is about."""
+    session.install("--require-hashes", "-r", "requirements-dev.txt")
+    session.install("--no-deps", "-e", ".")
+    if more:
+        session.install(*more)
+    session.run("python", "-c", "import platform, rq; print('Python', platform.python_version(), 'RQ', rq.VERSION)")
+
+
+@nox.session(python=PYTHONS)
+def everything(session: nox.Session) -> None:
+    """All tests but the browsers', with the locked versions."""
+    prepare(session)
+    session.run("pytest", "-n", "2", *ELSEWHERE, *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("rq", RQS)
+def workers(session: nox.Session, rq: str) -> None:
+    """The tests of the workers, with one version of RQ."""
+    prepare(session, f"rq{rq}")
+    session.run("pytest", "-n", "2", *WORKERS, *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """All tests but the browsers', with the lowest versions that pyproject.toml allows."""
+    lock = Path(session.create_tmp()) / "lowest.txt"
+    resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "pyproject.toml", "--output-file", lock]
+    session.run("uv", *map(str, resolve), external=True)
+    prepare(session, "-r", str(lock))
+    session.run("pytest", "-n", "2", *ELSEWHERE, *session.posargs)
