@@ -57,7 +57,7 @@ lock: ## lock the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/pip install --quiet --disable-pip-version-check $(UV)
 	$(COMPILE) --output-file requirements.txt
-	$(COMPILE) --group test --group docs --group check --constraint requirements.txt --output-file requirements-dev.txt
+	$(COMPILE) --extra archive --group test --group docs --group check --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## remove all that make, tests and builds left here
 	rm -rf .venv node_modules build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The command line: `tailer follow|jobs|link|run|up|demo|doctor`."""
+"""The command line: `tailer follow|jobs|link|run|up|demo|archive|doctor`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import re
 import signal
 import sys
+import threading
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -19,14 +20,18 @@ from rq.exceptions import TimeoutFormatError
 from rq.utils import parse_timeout
 
 from tailer import __version__
+from tailer.archived import ArchivedStore, open_store
+from tailer.archiver import Archiver
 from tailer.client import RemoteLog, Web
 from tailer.demo import demo as run_demo
-from tailer.direct import DirectLog
-from tailer.doctor import examine
+from tailer.direct import DirectLog, DirectLogs
+from tailer.doctor import examine, report
 from tailer.errors import ExitCode, TailerError
-from tailer.findings import FAIL, WARN, Finding
 from tailer.hub import Hub
 from tailer.listing import ListQuery, page
+from tailer.many_client import RemoteLogs
+from tailer.many_query import ManyQuery
+from tailer.many_screen import ManyScreen, wants_colours
 from tailer.query import LogQuery
 from tailer.settings import DAY_S, Settings, web_url
 from tailer.stack import up as run_up
@@ -36,6 +41,8 @@ from tailer.workers import live_workers
 
 PATIENCE_S = 300.0
 DEFAULT_PORT = 8000
+ARCHIVER_PATIENCE_S = 60.0
+"""How long a request of the archiver may take. It writes large files, and nobody waits for it."""
 
 
 class Commands(click.Group):
@@ -98,9 +105,12 @@ def main() -> None:
         "tailer follow 5f0c1a --tail 20 --timestamps",
         "tailer follow 5f0c1a --no-follow --stderr 2>&1 | less -R",
         "tailer follow 5f0c1a --url https://logs.example.org",
+        "tailer follow 5f0c1a 9ab01c",
+        "tailer follow --queue mail --queue default --since 10m",
     )
 )
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_ids", metavar="[JOB]...", nargs=-1)
+@click.option("-q", "--queue", "queues", metavar="QUEUE", multiple=True, help="All jobs of that queue, as they begin.")
 @click.option("--no-follow", is_flag=True, help="Print what is there now, and leave.")
 @click.option("-n", "--tail", metavar="N", help="Begin with the last N lines; all: with the first.")
 @click.option("--since", metavar="TIME", help="Begin at a time: 2026-11-23T09:30:00Z, unix seconds, or 10m ago.")
@@ -119,21 +129,68 @@ def main() -> None:
     help="Give up after so long without a connection.",
 )
 @click.option("--raw", is_flag=True, help="Send a terminal all that the job sends, also what steers it.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Show names of jobs in colours; auto: on a terminal, unless NO_COLOR is set.",
+)
 @url_option
 def follow(
-    job_id: str, *, no_follow: bool, patience: float, raw: bool, url: str | None, **options: str | bool | None
+    job_ids: tuple[str, ...],
+    *,
+    queues: tuple[str, ...],
+    no_follow: bool,
+    patience: float,
+    raw: bool,
+    color: str,
+    url: str | None,
+    **options: str | bool | None,
 ) -> None:
-    """Print a job's output as it comes, until the job is over.
+    """Print a job's output as it comes, until the job is over; or that of several jobs, or of all jobs of a queue.
 
     The job's bytes go to stdout as they are; to a terminal, without what would do more to it than colours, links and
     going back to the beginning of the line. What Tailer has to say goes to stderr: how the job ended if it did not
     finish well, and where bytes are missing. Survives restarts of the web side, and of Redis, without losing or
     repeating a byte.
+
+    Of several jobs, or of a queue, come whole lines, each behind the id and the function of its job. It leaves with
+    the exit code of the job that ended worst; a queue has no end but Ctrl-C.
     """
     given = {name: "1" if value is True else str(value) for name, value in options.items() if value}
-    query = LogQuery.parse({**given, "follow": "0" if no_follow else "1"})
+    given["follow"] = "0" if no_follow else "1"
     settings = Settings.from_env()
-    _follow(settings, url or settings.url, job_id, query, patience, raw=raw)
+    where = url or settings.url
+    if len(job_ids) == 1 and not queues:
+        _follow(settings, where, job_ids[0], LogQuery.parse(given), patience, raw=raw)
+    elif not job_ids and not queues:
+        raise click.UsageError("Missing argument 'JOB': name jobs, or queues with --queue")
+    else:
+        _follow_many(settings, where, job_ids, queues, given, patience, raw=raw, color=color)
+
+
+def _follow_many(
+    settings: Settings,
+    url: str | None,
+    job_ids: Sequence[str],
+    queues: Sequence[str],
+    given: Mapping[str, str],
+    patience: float,
+    *,
+    raw: bool,
+    color: str,
+) -> None:
+    """Show the logs, and leave with the worst outcome."""
+    each = {name: [value] for name, value in given.items()}
+    query = ManyQuery.parse({**each, "job": job_ids, "queue": queues})
+    screen = ManyScreen(query.each.options, colours=wants_colours(color, unwanted=not settings.colours), raw=raw)
+    logs: RemoteLogs | DirectLogs
+    if url:
+        logs = RemoteLogs(Web(url, settings.token), query, patience=patience, notice=screen.tell)
+    else:
+        logs = DirectLogs(Hub.open(settings), query, patience=patience, notice=screen.tell)
+    sys.exit(screen.show(logs.events()))
 
 
 def _follow(
@@ -275,6 +332,34 @@ def demo() -> None:
 
 @main.command(
     epilog=_examples(
+        "TAILER_ARCHIVE=s3://logs/tailer tailer archive", "TAILER_ARCHIVE=file:///srv/logs tailer archive --once"
+    )
+)
+@click.option("--once", is_flag=True, help="Archive what has ended, and leave; with 2 if some log could not be.")
+def archive(*, once: bool) -> None:
+    """Put finished logs into the archive that TAILER_ARCHIVE names, until Ctrl-C or SIGTERM.
+
+    One of these processes is enough, more of them do no harm.
+    """
+    logging.getLogger("tailer").setLevel(logging.INFO)
+    settings = Settings.from_env()
+    store = open_store(settings, patience=ARCHIVER_PATIENCE_S)
+    if not isinstance(store, ArchivedStore):
+        raise click.UsageError("name the archive with TAILER_ARCHIVE")
+    archiver = Archiver(store, settings)
+    if once:
+        swept = archiver.sweep()
+        click.echo(f"{swept.archived} logs archived ({swept.bytes} bytes of output), {swept.failed} not")
+        sys.exit(ExitCode.TROUBLE if swept.failed else ExitCode.FINISHED)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"archiving to {settings.archive}")
+    archiver.run(stop)
+
+
+@main.command(
+    epilog=_examples(
         "tailer doctor",
         "tailer doctor --url https://logs.example.org",
         "tailer doctor --url https://logs.example.org --idle 120",
@@ -299,17 +384,9 @@ def doctor(*, idle: float | None, as_json: bool, strict: bool, url: str | None) 
 
     Leaves with 2 if something fails, else with 0.
     """
-    bad = {FAIL, WARN} if strict else {FAIL}
-    found = list[Finding]()
     with closing(examine(url, idle, lambda line: click.echo(f"tailer: {line}", err=True))) as findings:
-        for finding in findings:
-            found.append(finding)
-            if not as_json:
-                click.echo(f"{finding.level:<4}  {finding.subject}: {printable(finding.text, widest=600)}")
-    failed = any(finding.level in bad for finding in found)
-    if as_json:
-        click.echo(json.dumps({"ok": not failed, "findings": [asdict(finding) for finding in found]}, indent=2))
-    sys.exit(ExitCode.TROUBLE if failed else ExitCode.FINISHED)
+        well = report(findings, as_json=as_json, strict=strict)
+    sys.exit(ExitCode.FINISHED if well else ExitCode.TROUBLE)
 
 
 if __name__ == "__main__":

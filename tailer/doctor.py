@@ -6,9 +6,12 @@ between. Nothing is changed, but for a log of its own that is written and remove
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict
 
+import click
 import redis
 
 from tailer.errors import SettingsError, StoreUnavailable
@@ -16,11 +19,14 @@ from tailer.findings import FAIL, OK, SKIP, WARN, Finding
 from tailer.redis_health import examine_redis
 from tailer.settings import Settings
 from tailer.store import connect
+from tailer.terminal import printable
 from tailer.versions import UNKNOWN, versions
 from tailer.web_health import WebSide
 from tailer.workers import WorkerState, live_workers
 
 OLDEST_RQ = (2, 6)
+WIDEST = 600
+"""Characters of a finding: some hold a server's own words."""
 
 
 def examine(url: str | None, idle: float | None, tell: Callable[[str], None]) -> Generator[Finding]:
@@ -52,6 +58,23 @@ def examine(url: str | None, idle: float | None, tell: Callable[[str], None]) ->
         yield from WebSide(url, settings.token, logs, idle=idle, tell=tell).examine()
     else:
         yield Finding(SKIP, "web side", "not looked at: neither --url nor TAILER_URL names one")
+
+
+def report(findings: Iterable[Finding], *, as_json: bool, strict: bool) -> bool:
+    """Print the findings, each as soon as it is there, or all as one JSON document; returns whether all is well.
+
+    All is well if nothing fails, and if ``strict`` nothing is warned of either.
+    """
+    bad = {FAIL, WARN} if strict else {FAIL}
+    found = list[Finding]()
+    for finding in findings:
+        found.append(finding)
+        if not as_json:
+            click.echo(f"{finding.level:<4}  {finding.subject}: {printable(finding.text, widest=WIDEST)}")
+    well = not any(finding.level in bad for finding in found)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "findings": [asdict(finding) for finding in found]}, indent=2))
+    return well
 
 
 def _readers(settings: Settings) -> str:

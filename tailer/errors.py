@@ -120,6 +120,12 @@ class StoreUnavailable(TailerError):
     title = "Redis is not reachable"
 
 
+class ArchiveUnavailable(StoreUnavailable):
+    """The archive cannot be reached, or refuses; a log that only it has can be read when it is back."""
+
+    title = "The archive is not reachable"
+
+
 class TooManyFollowers(TailerError):
     """This web process may not open more files, and each follower's connection is one."""
 

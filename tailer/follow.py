@@ -153,6 +153,7 @@ class _Walk:
         self._ended_at = 0.0
         self._gone_since: float | None = None
         self._relocated = False
+        self._kept: LogSummary | None = None
         self.stopped = False
         self.patience = LOOK_AGAIN_S
 
@@ -205,14 +206,15 @@ class _Walk:
     def _turn(self) -> Iterator[Event]:
         """Nothing more to read here: go on to the next attempt, end, or stay."""
         if self._end is None:
-            yield from self._check_present(self._channel.summary)
+            yield from self._check_present(self._channel.summary or self._kept)
             if self._end is None:
                 return
         channel = self._channel
-        state, summary = channel.state, channel.summary
+        state = channel.state
         if state is None or not self._was_asked_after(self._end):
             channel.look()
             return
+        summary = channel.summary or self._ask_archive()
         if later := _next(summary, self._reader.attempt, self._selection):
             self._end = None
             self._reader = self._hub.store.reader(self._selection.job_id, Cursor(later))
@@ -221,6 +223,12 @@ class _Walk:
             yield Final(final)
         else:
             self.patience = self._until()
+
+    def _ask_archive(self) -> LogSummary | None:
+        """Return what the archive knows of a log that Redis has no more, and the hub therefore does not know."""
+        if self._kept is None:
+            self._kept = self._hub.store.kept(self._selection.job_id)
+        return self._kept
 
     def _was_asked_after(self, end: End) -> bool:
         """Return whether what the hub knows from RQ is newer than the end of this attempt."""
@@ -264,6 +272,9 @@ class _Walk:
         if state is None or state.waiting:
             self._gone_since = None
             self.patience = self._until()
+            return
+        if summary is None and self._ask_archive():
+            self.patience = 0
             return
         # A worker writes its attempt record some ms after RQ says "started", and may have to rebuild a lost log.
         self._gone_since = self._gone_since or time.monotonic()

@@ -209,15 +209,7 @@ class SSE(_Filtering):
         return self._named(event, cursor)
 
     def _named(self, event: Event, cursor: Cursor) -> bytes:
-        if isinstance(event, Hole):
-            return named("hole", hole_of(event, cursor), str(cursor))
-        if isinstance(event, Attempt):
-            return named("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
-        if isinstance(event, JobState):
-            return named("status", state_of(event))
-        if isinstance(event, Final):
-            return named("end", event.end.as_dict(), f"{cursor}{END_MARK}")
-        return named("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
+        return event_of(event, cursor, f"{cursor}{END_MARK * isinstance(event, Final)}")
 
     def _output(self, chunk: Chunk, cursor: Cursor) -> bytes:
         if self._options.records == "chunks":
@@ -237,13 +229,28 @@ class SSE(_Filtering):
     def _whole(self, chunk: Chunk, cursor: Cursor) -> bytes:
         shown = self._shown(chunk)
         return (
-            b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), _json(record_of(chunk, shown, cursor))) if shown else b""
+            b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), compact_json(record_of(chunk, shown, cursor)))
+            if shown
+            else b""
         )
 
     @staticmethod
     def error(problem: dict[str, Any]) -> bytes:
         """Return the event that tells of an error behind the first byte."""
         return named("error", problem)
+
+
+def event_of(event: Event, cursor: Cursor, identity: str) -> bytes:
+    """Return the named event that tells of something other than output; ``identity`` becomes its id, if it has one."""
+    if isinstance(event, Hole):
+        return named("hole", hole_of(event, cursor), identity)
+    if isinstance(event, Attempt):
+        return named("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
+    if isinstance(event, JobState):
+        return named("status", state_of(event))
+    if isinstance(event, Final):
+        return named("end", event.end.as_dict(), identity)
+    return named("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
 
 
 ENCODERS: dict[str, type[Text | SSE | NDJSON]] = {"text": Text, "sse": SSE, "ndjson": NDJSON}
@@ -349,14 +356,15 @@ def _message(data: bytes, cursor: Cursor) -> bytes:
 def named(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes:
     """Return a server-sent event of that name; with a cursor, that is its id."""
     identity = f"id: {cursor}\n".encode() if cursor else b""
-    return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, _json(values))
+    return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, compact_json(values))
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return _json(values) + b"\n"
+    return compact_json(values) + b"\n"
 
 
-def _json(values: dict[str, Any]) -> bytes:
+def compact_json(values: dict[str, Any]) -> bytes:
+    """Return JSON on one line."""
     # ASCII only: U+2028 and the like would end a line for some readers.
     return json.dumps(values, separators=(",", ":")).encode()
 

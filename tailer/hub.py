@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+from tailer.archived import open_store
 from tailer.channel import Channel, Pause, Share
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, ServerStopping, StoreUnavailable, TailerError
 from tailer.follower import Follower
@@ -66,6 +67,7 @@ class Hub:
 
     def __init__(self, store: LogStore, jobs: Jobs) -> None:
         self.store = store
+        self._near = store.near  # The hub's thread serves everybody, and waits for no archive.
         self.jobs = jobs
         self.stopping: Callable[[], bool] = lambda: False
         self.takes_over = False
@@ -91,8 +93,7 @@ class Hub:
     @classmethod
     def open(cls, settings: Settings) -> Hub:
         """Return one for the logs and jobs that the settings name. Connects to nothing yet."""
-        store = LogStore(connect(settings.log_url or settings.rq_url), ttl=settings.ttl)
-        return cls(store, Jobs(connect(settings.rq_url)))
+        return cls(open_store(settings), Jobs(connect(settings.rq_url)))
 
     # For all threads.
 
@@ -327,11 +328,11 @@ class Hub:
         for channel, summary in zip(channels, self._summaries(channels), strict=True):
             if isinstance(summary, TailerError):
                 channel.fail(summary)
-            elif reader := channel.expect(self.store, summary):
+            elif reader := channel.expect(self._near, summary):
                 behind.append((channel, reader))
         while behind:
             again = []
-            answers = self.store.fetch([reader for _, reader in behind])
+            answers = self._near.fetch([reader for _, reader in behind])
             for (channel, reader), records in zip(behind, answers, strict=True):
                 try:
                     self._extend(channel, records)
@@ -346,7 +347,7 @@ class Hub:
 
     def _summaries(self, channels: Sequence[Channel]) -> Sequence[LogSummary | TailerError | None]:
         try:
-            return self.store.summaries([channel.job_id for channel in channels])
+            return self._near.summaries([channel.job_id for channel in channels])
         except CorruptRecord as error:
             if len(channels) == 1:
                 return [error]

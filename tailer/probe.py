@@ -14,7 +14,7 @@ import urllib3
 import zstandard
 from urllib3.exceptions import HTTPError
 
-from tailer.client import PIECE, Web, cause
+from tailer.client import PIECE, Web, cause_of
 from tailer.errors import TailerError
 from tailer.scratch import ScratchLog
 
@@ -170,7 +170,7 @@ def _follow(web: Web, job_id: str, seen: Seen) -> None:
     except TailerError as error:
         seen.refused, seen.error = error, str(error)
     except (HTTPError, OSError) as error:
-        seen.error = cause(error)
+        seen.error = cause_of(error)
     except (zlib.error, zstandard.ZstdError, ValueError) as error:
         seen.error = f"what comes cannot be decompressed ({error})"
     seen.ended_at = time.monotonic()

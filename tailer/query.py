@@ -93,6 +93,7 @@ class LogQuery:
         Raises:
             StoreUnavailable: as all of ``LogStore``.
             UnknownAttempt: the log has no such attempt.
+            LogExpired: the archive had it, and has it no more.
             InvalidParameter: ``offset`` is behind the end of a log that is over.
         """
         attempt = self.attempt
@@ -113,6 +114,8 @@ class LogQuery:
         start = max(places)
         if attempt is not None and start.attempt > attempt:
             start = store.end_of(job_id, attempt)
+        if summary:
+            store.check(job_id, start.attempt)
         return Selection(
             job_id=job_id,
             start=start,

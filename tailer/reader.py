@@ -21,6 +21,9 @@ PIECE = 1 << 20
 MAX_RECORDS = 128
 """Most elements of one read: when small ones are followed by large ones, it is still at most 8 MiB."""
 
+UNREADABLE, MISSING = "unreadable in the store", "missing from the store"
+"""Causes of holes that a reader finds, and no worker has told."""
+
 
 class Cursor(NamedTuple):
     """A place in a job's log: behind ``offset`` bytes of attempt ``attempt``. Written ``attempt:offset``."""
@@ -180,7 +183,7 @@ class LogReader:
         """Make the hole between what was read so far and ``record``."""
         line = record.line if isinstance(record, Chunk | Hole) else record.lines + 1 if isinstance(record, End) else 1
         first = line if self.line is None else self.line
-        cause = "unreadable in the store" if self._unreadable else "missing from the store"
+        cause = UNREADABLE if self._unreadable else MISSING
         hole = Hole(record.time, self.offset, first, line - first, self._midline, record.offset - self.offset, cause)
         self.offset, self.line, self._unreadable = record.offset, line, False
         return hole

@@ -57,6 +57,10 @@ class Settings:
     ttl: int = 7 * 24 * 3600
     buffer: int = 8 << 20
     spill: int = 256 << 20
+    archive: str | None = None
+    archive_after: int = 60
+    archive_release: int = DAY_S
+    archive_remember: int = 90 * DAY_S
     redact: Redact = Redact()
     heartbeat: float = 15.0
     stall_timeout: float = 300.0
@@ -72,6 +76,7 @@ class Settings:
     log_format: str = "text"
     dyno: bool = False
     demo_keep: bool = False
+    colours: bool = True
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -95,6 +100,10 @@ class Settings:
             ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
+            archive=_read(environ, "TAILER_ARCHIVE", cls.archive, archive_url),
+            archive_after=_read(environ, "TAILER_ARCHIVE_AFTER", cls.archive_after, _seconds),
+            archive_release=_read(environ, "TAILER_ARCHIVE_RELEASE", cls.archive_release, _seconds),
+            archive_remember=_read(environ, "TAILER_ARCHIVE_REMEMBER", cls.archive_remember, _seconds),
             redact=_redact(environ),
             heartbeat=_read(environ, "TAILER_HEARTBEAT", cls.heartbeat, _at_least(1, float, "seconds, at least 1")),
             stall_timeout=_read(environ, "TAILER_STALL_TIMEOUT", cls.stall_timeout, _stall_timeout),
@@ -110,6 +119,7 @@ class Settings:
             log_format=log_format(environ),
             dyno=bool(environ.get("DYNO")),
             demo_keep=_read(environ, "DEMO_KEEP", cls.demo_keep, switch),
+            colours=not environ.get("NO_COLOR"),
         )
 
 
@@ -228,6 +238,24 @@ def _ttl(value: str) -> int:
     if seconds > MAX_TTL:
         raise ValueError(f"use {allowed}")
     return seconds
+
+
+def _seconds(value: str) -> int:
+    seconds = _at_least(0, whole_number, allowed := "seconds, no more than a century")(value)
+    if seconds > MAX_TTL:
+        raise ValueError(f"use {allowed}")
+    return seconds
+
+
+def archive_url(value: str) -> str:
+    """Return the URL of an archive without a slash at its end; raises ``ValueError``."""
+    parts = urlsplit(value)
+    where = parts.path.strip("/") if parts.scheme == "file" and not parts.netloc else parts.netloc
+    if parts.scheme not in {"file", "s3"} or not where or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("use file:///FOLDER, s3://BUCKET or s3://BUCKET/PREFIX")
+    if parts.scheme == "file" and parts.netloc:
+        raise ValueError("use file:///FOLDER, with three slashes")
+    return value.rstrip("/")
 
 
 def _stall_timeout(value: str) -> float:

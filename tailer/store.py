@@ -8,7 +8,8 @@ key                        type      what
 ``tailer:{JOB}:N``         list      the log of attempt N (from 1): one element a record, see ``tailer.records``
 ``tailer:{JOB}``           hash      ``attempts`` the highest N; ``x.EXECUTION`` the N of an RQ execution; and per
                                      attempt ``N.end`` bytes, ``N.lines`` newlines, ``N.started`` ms,
-                                     ``N.about`` the attempt record's JSON, ``N.ended`` the end record's JSON
+                                     ``N.about`` the attempt record's JSON, ``N.ended`` the end record's JSON,
+                                     ``N.archived`` the time (ms) of the end with which it was archived
 ``tailer:{JOB}:N:alive``   string    there while a worker writes the attempt; 15 s, refreshed every 5 s
 ``tailer:{JOB}:wake``      channel   a message after every change: the number of the attempt; after an append of one
                                      small element also its index in the list, and the element, behind a space each
@@ -18,7 +19,8 @@ key                        type      what
 
 Life time: the hash and the lists live for ``ttl`` seconds after the worker's last sign of life (``TAILER_TTL``, a
 week); entries of ``tailer:jobs`` for twice as long, so that "expired" can be told from "never was". Nothing is
-deleted at the end of a job: late readers find the whole log.
+deleted at the end of a job: late readers find the whole log. With an archive (``tailer.archived``) the list of an
+archived attempt goes earlier, and the hash and the entry later, so that it is still listed and attempts count on.
 
 Writing is one script each for starting, appending and ending, atomic and safe to repeat. An append names the
 offset at which it belongs: one that was applied already changes nothing, one that would leave a gap is refused
@@ -209,6 +211,8 @@ class AttemptSummary:
     lines: int
     about: Attempt | None
     end: End | None
+    archived: bool = False
+    """Whether the archive has all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,13 +328,17 @@ class LogStore:
     """Reads and writes logs. Thread-safe; holds no state but the connection.
 
     All methods raise ``StoreUnavailable`` when Redis cannot be reached or refuses, and ``UnknownJob`` for a job id
-    that RQ would not accept. ``ttl`` is in seconds. Logs that are not ``listed`` appear in no list of jobs.
+    that RQ would not accept. ``ttl`` is in seconds, and so is ``remember``, for how long at least entries of the index
+    are kept. Logs that are not ``listed`` appear in no list of jobs.
     """
 
-    def __init__(self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600, listed: bool = True) -> None:
+    def __init__(
+        self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600, remember: int = 0, listed: bool = True
+    ) -> None:
         self.connection = connection
         self._listed = listed
         self._ttl_ms = ttl * 1000
+        self._index_ms = max(2 * ttl, remember) * 1000
         self._start = connection.register_script(_START)
         self._append = connection.register_script(_APPEND)
         self._end = connection.register_script(_END)
@@ -371,8 +379,8 @@ class LogStore:
         now = now_ms()
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.zadd(INDEX, {job_id: now}, nx=only_if_missing)
-            pipe.zremrangebyscore(INDEX, "-inf", now - 2 * self._ttl_ms)
-            pipe.pexpire(INDEX, 2 * self._ttl_ms)
+            pipe.zremrangebyscore(INDEX, "-inf", now - self._index_ms)
+            pipe.pexpire(INDEX, self._index_ms)
             pipe.execute()
 
     def append(self, job_id: str, at: Cursor, elements: Sequence[bytes], *, end: int, lines: int) -> int:
@@ -444,6 +452,18 @@ class LogStore:
             self.connection.publish(wake_channel(job_id), "0")
 
     # Reading.
+
+    @property
+    def near(self) -> LogStore:
+        """What answers from Redis alone, for those who must not wait for an archive."""
+        return self
+
+    def kept(self, job_id: str) -> LogSummary | None:  # noqa: ARG002 (a store without an archive)
+        """Return what the archive, if there is one, knows of a log that Redis does not have."""
+        return None
+
+    def check(self, job_id: str, attempt: int) -> None:
+        """Raise what keeps the attempt from being read, if that shows beforehand: see ``tailer.archived``."""
 
     def alive(self, job_id: str, attempt: int) -> bool:
         """Return whether a worker writes this attempt, as far as Redis knows."""
@@ -616,13 +636,15 @@ def _summary(job_id: str, values: dict[bytes, bytes]) -> LogSummary | None:
 
 
 def _attempt_summary(number: int, text: dict[str, str]) -> AttemptSummary:
+    end = end_from_json(text.get(f"{number}.ended", ""))
     return AttemptSummary(
         number=number,
         started=_count(text.get(f"{number}.started")),
         bytes=_count(text.get(f"{number}.end")),
         lines=_count(text.get(f"{number}.lines")),
         about=attempt_from_json(text.get(f"{number}.about", "")),
-        end=end_from_json(text.get(f"{number}.ended", "")),
+        end=end,
+        archived=end is not None and text.get(f"{number}.archived") == str(end.time),
     )
 
 

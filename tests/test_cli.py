@@ -8,7 +8,7 @@ import pytest
 from tests.stack import BIN, ROOT, Stack, clean, curl, worker_process
 
 TAILER = str(BIN / "tailer")
-COMMANDS = ("follow", "jobs", "link", "run", "up", "demo", "doctor")
+COMMANDS = ("follow", "jobs", "link", "run", "up", "demo", "archive", "doctor")
 
 
 def tailer(*arguments, timeout=30, **env):

@@ -36,7 +36,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 def variables() -> set[str]:
     """The environment variables that the settings are read from, as the source names them."""
     source = (ROOT / "tailer" / "settings.py").read_text()
-    return set(re.findall(r'"((?:TAILER|RQ|REDIS|DEMO)_[A-Z_]+|DYNO)"', source))
+    return set(re.findall(r'"((?:TAILER|RQ|REDIS|DEMO)_[A-Z_]+|DYNO|NO_COLOR)"', source))
 
 
 @pytest.mark.parametrize("variable", sorted(variables()))

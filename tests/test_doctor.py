@@ -236,6 +236,13 @@ def seen_through(stack, urls):
     return all_seen([(stack, url, TOKEN) for url in urls])
 
 
+def assert_all_well(stack, url, found):
+    """Nothing is wrong. What is late on a busy machine is looked at once more, by itself."""
+    if any(finding.level != "ok" for finding in found):
+        (found,) = seen_through(stack, [url])
+    assert {finding.level for finding in found} == {"ok"}, "\n".join(map(str, found))
+
+
 @pytest.fixture(scope="module")
 def guarded():
     """A web side with tokens that trusts one proxy."""
@@ -261,7 +268,7 @@ def test_nginx_is_told_what_it_does_wrong(guarded):
     ]
     with proxied("nginx", guarded.web, configurations) as urls:
         good, late, held, packed, cut, old, bare = seen_through(guarded, urls)
-    assert {finding.level for finding in good} == {"ok"}, good
+        assert_all_well(guarded, urls[0], good)
     assert names(good, "ok", "between: nginx (docs/proxies.md#nginx)")
     assert names(late, "warn", "answers begin with the first output only (text", "proxy_buffering off")
     assert names(held, "fail", "lines are held back: SSE (13 lines at once", "proxy_buffering off", "gzip off")
@@ -284,7 +291,7 @@ def test_haproxy_is_told_what_it_does_wrong(guarded):
     ]
     with proxied("haproxy", guarded.web, configurations) as urls:
         good, late, cut, held, unpacked = seen_through(guarded, urls)
-    assert {finding.level for finding in good} == {"ok"}, good
+        assert_all_well(guarded, urls[0], good)
     assert names(good, "ok", "between: HAProxy (docs/proxies.md#haproxy)")
     assert names(late, "warn", "each line comes late: text", "`option http-no-delay`")
     assert names(cut, "fail", "cut after 1.", "heartbeat comes every 3 s", "`timeout server 1h`")
@@ -303,7 +310,7 @@ def test_caddy_is_told_what_it_does_wrong(guarded):
     ]
     with proxied("caddy", guarded.web, configurations) as urls:
         good, late, cut = seen_through(guarded, urls)
-    assert {finding.level for finding in good} == {"ok"}, good
+        assert_all_well(guarded, urls[0], good)
     assert names(good, "ok", "between: Caddy (docs/proxies.md#caddy)")
     assert names(late, "warn", "answers begin with the first output only", "no `encode`")
     assert names(cut, "fail", "cut after 1.", "no `read_timeout`")

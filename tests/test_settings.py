@@ -45,6 +45,10 @@ NAMES = {
     "TAILER_MAX_FOLLOWERS_EACH",
     "TAILER_URL",
     "TAILER_REDACT",
+    "TAILER_ARCHIVE",
+    "TAILER_ARCHIVE_AFTER",
+    "TAILER_ARCHIVE_RELEASE",
+    "TAILER_ARCHIVE_REMEMBER",
     "TAILER_TOKEN",
     "DYNO",
     "DEMO_KEEP",
@@ -58,6 +62,8 @@ def test_with_nothing_set_there_are_defaults():
     assert (settings.log_url, settings.rq_url, settings.rq_url_given) == (None, "redis://127.0.0.1:6379/0", False)
     assert (settings.capture, settings.console, settings.auth) == ("separate", True, "loopback")
     assert (settings.ttl, settings.buffer, settings.spill) == (604_800, 8_388_608, 268_435_456)
+    assert (settings.archive, settings.archive_after, settings.archive_release) == (None, 60, 86_400)
+    assert settings.archive_remember == 7_776_000
     assert (settings.heartbeat, settings.url, settings.dyno) == (15.0, None, False)
     assert (settings.tokens, settings.secret_keys, settings.trusted_proxies) == ((), (), 0)
     assert (settings.cors_origins, settings.max_followers, settings.max_followers_each) == ((), 20_000, 500)

@@ -28,6 +28,9 @@ def job():
 """
 
 
+pytestmark = pytest.mark.xdist_group("wheel")  # it is built once
+
+
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
     """The project's sdist, and the wheel that is built from it, in a folder of their own.
