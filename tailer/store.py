@@ -43,7 +43,15 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from tailer.cluster import Cluster
-from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError, UnknownJob
+from tailer.errors import (
+    AttemptMissing,
+    CorruptRecord,
+    LogClosed,
+    StoreUnavailable,
+    TailerError,
+    UnknownJob,
+    UntrustedRedis,
+)
 from tailer.reader import Cursor as Cursor  # noqa: PLC0414 (it is part of this module's interface)
 from tailer.reader import LogReader
 from tailer.records import (
@@ -314,13 +322,16 @@ def now_ms() -> int:
 def redis_errors() -> Iterator[None]:
     """Turn redis-py's errors into ``StoreUnavailable``, with Redis's own words.
 
-    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait.
+    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait. Nor would it with a certificate that
+    is not trusted, ``UntrustedRedis``.
     """
     try:
         yield
     except redis.RedisError as error:
         if "WRONGTYPE Operation" in str(error):
             raise CorruptRecord(f"Redis: {error}") from error
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise UntrustedRedis(str(error)) from error
         raise StoreUnavailable(f"Redis: {error}" if str(error) else f"Redis: {type(error).__name__}") from error
 
 
