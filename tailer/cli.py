@@ -9,6 +9,8 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import click
@@ -22,13 +24,16 @@ from tailer.archived import ArchivedStore, open_store
 from tailer.archiver import Archiver
 from tailer.client import RemoteLog, Web
 from tailer.demo import demo as run_demo
-from tailer.direct import DirectLog
-from tailer.doctor import FAIL, examine
+from tailer.direct import DirectLog, DirectLogs
+from tailer.doctor import examine, report
 from tailer.errors import ExitCode, TailerError
 from tailer.hub import Hub
 from tailer.listing import ListQuery, page
+from tailer.many_client import RemoteLogs
+from tailer.many_query import ManyQuery
+from tailer.many_screen import ManyScreen, wants_colours
 from tailer.query import LogQuery
-from tailer.settings import Settings, web_url
+from tailer.settings import DAY_S, Settings, web_url
 from tailer.stack import up as run_up
 from tailer.store import connect, redis_errors
 from tailer.terminal import WIDEST_LINE, Screen, exit_code, jobs_table, printable
@@ -100,9 +105,12 @@ def main() -> None:
         "tailer follow 5f0c1a --tail 20 --timestamps",
         "tailer follow 5f0c1a --no-follow --stderr 2>&1 | less -R",
         "tailer follow 5f0c1a --url https://logs.example.org",
+        "tailer follow 5f0c1a 9ab01c",
+        "tailer follow --queue mail --queue default --since 10m",
     )
 )
-@click.argument("job_id", metavar="JOB")
+@click.argument("job_ids", metavar="[JOB]...", nargs=-1)
+@click.option("-q", "--queue", "queues", metavar="QUEUE", multiple=True, help="All jobs of that queue, as they begin.")
 @click.option("--no-follow", is_flag=True, help="Print what is there now, and leave.")
 @click.option("-n", "--tail", metavar="N", help="Begin with the last N lines; all: with the first.")
 @click.option("--since", metavar="TIME", help="Begin at a time: 2026-11-23T09:30:00Z, unix seconds, or 10m ago.")
@@ -121,21 +129,68 @@ def main() -> None:
     help="Give up after so long without a connection.",
 )
 @click.option("--raw", is_flag=True, help="Send a terminal all that the job sends, also what steers it.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Show names of jobs in colours; auto: on a terminal, unless NO_COLOR is set.",
+)
 @url_option
 def follow(
-    job_id: str, *, no_follow: bool, patience: float, raw: bool, url: str | None, **options: str | bool | None
+    job_ids: tuple[str, ...],
+    *,
+    queues: tuple[str, ...],
+    no_follow: bool,
+    patience: float,
+    raw: bool,
+    color: str,
+    url: str | None,
+    **options: str | bool | None,
 ) -> None:
-    """Print a job's output as it comes, until the job is over.
+    """Print a job's output as it comes, until the job is over; or that of several jobs, or of all jobs of a queue.
 
     The job's bytes go to stdout as they are; to a terminal, without what would do more to it than colours, links and
     going back to the beginning of the line. What Tailer has to say goes to stderr: how the job ended if it did not
     finish well, and where bytes are missing. Survives restarts of the web side, and of Redis, without losing or
     repeating a byte.
+
+    Of several jobs, or of a queue, come whole lines, each behind the id and the function of its job. It leaves with
+    the exit code of the job that ended worst; a queue has no end but Ctrl-C.
     """
     given = {name: "1" if value is True else str(value) for name, value in options.items() if value}
-    query = LogQuery.parse({**given, "follow": "0" if no_follow else "1"})
+    given["follow"] = "0" if no_follow else "1"
     settings = Settings.from_env()
-    _follow(settings, url or settings.url, job_id, query, patience, raw=raw)
+    where = url or settings.url
+    if len(job_ids) == 1 and not queues:
+        _follow(settings, where, job_ids[0], LogQuery.parse(given), patience, raw=raw)
+    elif not job_ids and not queues:
+        raise click.UsageError("Missing argument 'JOB': name jobs, or queues with --queue")
+    else:
+        _follow_many(settings, where, job_ids, queues, given, patience, raw=raw, color=color)
+
+
+def _follow_many(
+    settings: Settings,
+    url: str | None,
+    job_ids: Sequence[str],
+    queues: Sequence[str],
+    given: Mapping[str, str],
+    patience: float,
+    *,
+    raw: bool,
+    color: str,
+) -> None:
+    """Show the logs, and leave with the worst outcome."""
+    each = {name: [value] for name, value in given.items()}
+    query = ManyQuery.parse({**each, "job": job_ids, "queue": queues})
+    screen = ManyScreen(query.each.options, colours=wants_colours(color, unwanted=not settings.colours), raw=raw)
+    logs: RemoteLogs | DirectLogs
+    if url:
+        logs = RemoteLogs(Web(url, settings.token), query, patience=patience, notice=screen.tell)
+    else:
+        logs = DirectLogs(Hub.open(settings), query, patience=patience, notice=screen.tell)
+    sys.exit(screen.show(logs.events()))
 
 
 def _follow(
@@ -303,17 +358,35 @@ def archive(*, once: bool) -> None:
     archiver.run(stop)
 
 
-@main.command(epilog=_examples("tailer doctor", "TAILER_URL=https://logs.example.org tailer doctor"))
-def doctor() -> None:
+@main.command(
+    epilog=_examples(
+        "tailer doctor",
+        "tailer doctor --url https://logs.example.org",
+        "tailer doctor --url https://logs.example.org --idle 120",
+        "tailer doctor --json | jq -r '.findings[] | select(.level == \"fail\") | .text'",
+    )
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0, max=DAY_S),
+    metavar="SECONDS",
+    help="How long a followed log is silent; by default a second more than the heartbeat.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--strict", is_flag=True, help="Leave with 2 also where there are warnings.")
+@url_option
+def doctor(*, idle: float | None, as_json: bool, strict: bool, url: str | None) -> None:
     """Look at settings, Redis, workers and the web side, and say what to do where something is wrong.
 
-    Leaves with 2 if something must be repaired, else with 0.
+    One line for each finding: ok, warn (it works, and something may be lost or late), fail (it does not work) or skip
+    (it could not be looked at). With a URL, a log of its own is written to Redis, followed through that URL in every
+    format, and removed; this takes some seconds more than the heartbeat, 20 s unless set otherwise.
+
+    Leaves with 2 if something fails, else with 0.
     """
-    failed = False
-    for finding in examine():
-        click.echo(f"{finding.level:<4}  {finding.subject}: {printable(finding.text, widest=400)}")
-        failed = failed or finding.level == FAIL
-    sys.exit(ExitCode.TROUBLE if failed else ExitCode.FINISHED)
+    with closing(examine(url, idle, lambda line: click.echo(f"tailer: {line}", err=True))) as findings:
+        well = report(findings, as_json=as_json, strict=strict)
+    sys.exit(ExitCode.FINISHED if well else ExitCode.TROUBLE)
 
 
 if __name__ == "__main__":

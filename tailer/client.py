@@ -6,11 +6,11 @@ import json
 import random
 import time
 from base64 import b64decode
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from itertools import groupby
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -28,6 +28,7 @@ SILENCE_S = 45.0
 BACKOFF_S = (0.2, 5.0)
 PIECE = 1 << 16
 """Bytes read at a time, at most."""
+T = TypeVar("T")
 _ACCEPT = "application/x-ndjson, application/json, application/problem+json"
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT}
 
@@ -45,30 +46,44 @@ class Web:
         retries = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
         self._pool = urllib3.PoolManager(
             retries=retries,
+            maxsize=8,  # threads that ask at the same time
             timeout=urllib3.Timeout(connect=CONNECT_S, read=silence),
             headers={"Accept": _ACCEPT, **credential},
         )
 
     def open(
-        self, path: str, parameters: Mapping[str, str] | None = None, *, method: str = "GET"
+        self,
+        path: str,
+        parameters: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """Ask for ``path``; returns the answer with its body still to be read.
+        """Ask for ``path``, with more ``headers``; returns the answer with its body still to be read.
 
         Raises:
             WebUnavailable: there is no answer, or one that says "later".
             TailerError: an answer that tells of no success, in the server's words.
         """
         try:
-            response = self._pool.request(method, self.url + path, fields=parameters, preload_content=False)
+            response = self._pool.request(
+                method,
+                self.url + path,
+                fields=parameters,
+                headers={**self._pool.headers, **(headers or {})},
+                preload_content=False,
+            )
         except HTTPError as error:
-            raise WebUnavailable(f"{self.url}: {_cause(error)}") from None
-        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            raise WebUnavailable(f"{self.url}: {cause_of(error)}") from None
+        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
             raise self._problem(response)
         return response
 
-    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+    def get(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """Return what the JSON at ``path`` says; raises as ``open``."""
-        return self._read(self.open(path, parameters))
+        return self._read(self.open(path, parameters, headers=headers))
 
     def link(self, job_id: str, duration: str) -> Any:
         """Have a link made for a job's log: see ``POST /jobs/<id>/link`` in the protocol; raises as ``open``."""
@@ -78,7 +93,7 @@ class Web:
         try:
             return json.loads(response.data)
         except HTTPError as error:
-            raise WebUnavailable(f"{self.url}: {_cause(error)}") from None
+            raise WebUnavailable(f"{self.url}: {cause_of(error)}") from None
         except ValueError:
             raise self.stranger() from None
         finally:
@@ -105,25 +120,20 @@ class Web:
             response.close()
 
 
-class RemoteLog:
-    """A job's log behind a web side, for one reader. ``cursor`` is behind what was yielded so far.
+class Resuming(Generic[T]):
+    """What is streamed by a web side, for one reader, through breaks of the connection.
 
-    ``notice`` is called with a line for a person when the connection breaks.
+    ``notice`` is called with a line for a person when it breaks. Without one for ``patience`` seconds it gives up.
     """
 
-    def __init__(
-        self, web: Web, job_id: str, query: LogQuery, *, patience: float, notice: Callable[[str], None]
-    ) -> None:
+    def __init__(self, web: Web, *, patience: float, notice: Callable[[str], None]) -> None:
         self._web = web
-        self._path = f"/jobs/{check_job_id(job_id)}/log"
-        self._query = query
         self._patience = patience
         self._notice = notice
         self._pause = BACKOFF_S[0]
-        self.cursor: Cursor | None = query.offset
 
-    def events(self) -> Iterator[Placed]:
-        """Yield chunks and holes, and ``Final`` if the log is over; each byte once, however often the stream breaks.
+    def events(self) -> Iterator[T]:
+        """Yield what comes, each byte once, however often the stream breaks.
 
         Raises:
             WebUnavailable: the first connection could not be made, or none since ``patience`` seconds.
@@ -132,6 +142,56 @@ class RemoteLog:
         response = self._open()
         while broken := (yield from self._read(response)):
             response = self._reopen(broken)
+
+    def _open(self) -> urllib3.BaseHTTPResponse:
+        """Connect, to go on where it was."""
+        raise NotImplementedError
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> Generator[T, None, str | None]:
+        """Yield what comes; returns why it must be asked for again, ``None`` if it need not."""
+        raise NotImplementedError
+
+    def _hint(self) -> str:
+        """Return how somebody else may go on from here."""
+        return ""
+
+    def _checked(self, response: urllib3.BaseHTTPResponse, content_type: str) -> urllib3.BaseHTTPResponse:
+        if _media_type(response.headers.get("Content-Type", "")) != _media_type(content_type):
+            response.close()
+            raise self._web.stranger()
+        return response
+
+    def _pieces(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        while piece := response.read1(PIECE):
+            self._pause = BACKOFF_S[0]
+            yield piece
+
+    def _reopen(self, broken: str) -> urllib3.BaseHTTPResponse:
+        deadline = time.monotonic() + self._patience
+        self._notice(f"the connection broke ({broken}); resuming")
+        while True:
+            time.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 -- so that clients don't all come at once
+            self._pause = min(self._pause * 2, BACKOFF_S[1])
+            try:
+                return self._open()
+            except WebUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise WebUnavailable(f"{error}: gave up after {self._patience:.0f} s{self._hint()}") from None
+
+
+class RemoteLog(Resuming[Placed]):
+    """A job's log behind a web side, as chunks and holes, and ``Final`` if the log is over.
+
+    ``cursor`` is behind what was yielded so far.
+    """
+
+    def __init__(
+        self, web: Web, job_id: str, query: LogQuery, *, patience: float, notice: Callable[[str], None]
+    ) -> None:
+        super().__init__(web, patience=patience, notice=notice)
+        self._path = f"/jobs/{check_job_id(job_id)}/log"
+        self._query = query
+        self.cursor: Cursor | None = query.offset
 
     def _parameters(self) -> dict[str, str]:
         query = self._query
@@ -152,10 +212,7 @@ class RemoteLog:
         return {name: str(value) for name, value in named.items() if value is not None}
 
     def _open(self) -> urllib3.BaseHTTPResponse:
-        response = self._web.open(self._path, self._parameters())
-        if _media_type(response.headers.get("Content-Type", "")) != _media_type(NDJSON.content_type):
-            response.close()
-            raise self._web.stranger()
+        response = self._checked(self._web.open(self._path, self._parameters()), NDJSON.content_type)
         start = response.headers.get("Tailer-Cursor")
         if self.cursor is None and start:
             # Lines that come before the first record does must not be lost to another tail=N.
@@ -163,11 +220,9 @@ class RemoteLog:
         return response
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Generator[Placed, None, str | None]:
-        """Yield what comes; returns why the log must be asked for again, ``None`` if it need not."""
         rest = b""
         try:
-            while piece := response.read1(PIECE):
-                self._pause = BACKOFF_S[0]
+            for piece in self._pieces(response):
                 *lines, rest = (rest + piece).split(b"\n")
                 for event, cursor in events_of(lines):
                     self.cursor = cursor
@@ -175,7 +230,7 @@ class RemoteLog:
                     if isinstance(event, Final):
                         return None
         except HTTPError as error:
-            return _cause(error)
+            return cause_of(error)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise self._web.stranger() from None
         finally:
@@ -184,19 +239,8 @@ class RemoteLog:
         over = not self._query.wait or (until is not None and now_ms() > until)
         return None if over and not rest else "the stream ended before the log did"
 
-    def _reopen(self, broken: str) -> urllib3.BaseHTTPResponse:
-        """Connect anew, from the cursor on."""
-        deadline = time.monotonic() + self._patience
-        self._notice(f"the connection broke ({broken}); resuming")
-        while True:
-            time.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 -- so that clients don't all come at once
-            self._pause = min(self._pause * 2, BACKOFF_S[1])
-            try:
-                return self._open()
-            except WebUnavailable as error:
-                if time.monotonic() > deadline:
-                    resume = f"; resume with --offset {self.cursor}" if self.cursor else ""
-                    raise WebUnavailable(f"{error}: gave up after {self._patience:.0f} s{resume}") from None
+    def _hint(self) -> str:
+        return f"; resume with --offset {self.cursor}" if self.cursor else ""
 
 
 def events_of(lines: Iterable[bytes]) -> Iterator[Placed]:
@@ -209,16 +253,16 @@ def events_of(lines: Iterable[bytes]) -> Iterator[Placed]:
         first, last = records[0], records[-1]
         cursor = Cursor.parse(last["cursor"])
         if "outcome" in last:
-            yield Final(_end(last)), cursor
+            yield Final(end_of(last)), cursor
         elif "missing" in last:
             missing = int(last["missing"])
             offset = cursor.offset - missing
-            yield Hole(_ms(last["time"]), offset, last["line"], 0, False, missing, str(last["cause"])), cursor
+            yield Hole(ms_of(last["time"]), offset, last["line"], 0, False, missing, str(last["cause"])), cursor
         else:
-            data = b"".join(map(_bytes, records))
+            data = b"".join(map(bytes_of, records))
             offset = cursor.offset - len(data)
             lines_in = data.count(b"\n")
-            yield Chunk(first["stream"], _ms(first["time"]), offset, first["line"], lines_in, False, data), cursor
+            yield Chunk(first["stream"], ms_of(first["time"]), offset, first["line"], lines_in, False, data), cursor
 
 
 def _belongs_to(record: Mapping[str, Any]) -> tuple[object, ...]:
@@ -229,12 +273,14 @@ def _belongs_to(record: Mapping[str, Any]) -> tuple[object, ...]:
     return cursor, "outcome" in record
 
 
-def _bytes(record: Mapping[str, Any]) -> bytes:
+def bytes_of(record: Mapping[str, Any]) -> bytes:
+    """Return the output that a record stands for."""
     raw = b64decode(record["base64"]) if "base64" in record else str(record["text"]).encode()
     return raw if record.get("partial") else raw + b"\n"
 
 
-def _end(record: Mapping[str, Any]) -> End:
+def end_of(record: Mapping[str, Any]) -> End:
+    """Return the end record in a record; raises ``ValueError``."""
     end = end_from_json(json.dumps(record))
     if end is None:
         raise ValueError("not an end record")
@@ -245,11 +291,12 @@ def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _ms(text: str) -> int:
+def ms_of(text: str) -> int:
+    """Return ms since 1970 for a time as Tailer sends it; raises ``ValueError``."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """Return the innermost reason in the system's words, such as "Connection refused"."""
     while inner := error.__cause__ or getattr(error, "reason", None) or error.__context__:
         if not isinstance(inner, BaseException):

@@ -12,7 +12,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from tailer.cluster import Cluster
-from tailer.errors import CorruptRecord, StoreUnavailable
+from tailer.errors import CorruptRecord, StoreUnavailable, UntrustedRedis
 from tailer.settings import CLUSTER, SENTINEL, cluster_url, sentinel_url
 
 MAX_CONNECTIONS = 32
@@ -61,11 +61,14 @@ def _found_by_sentinels(url: str, options: dict[str, Any]) -> _SentinelPool:
 def redis_errors() -> Iterator[None]:
     """Turn redis-py's errors into ``StoreUnavailable``, with Redis's own words.
 
-    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait.
+    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait. Nor would it with a certificate that
+    is not trusted, ``UntrustedRedis``.
     """
     try:
         yield
     except redis.RedisError as error:
         if "WRONGTYPE Operation" in str(error):
             raise CorruptRecord(f"Redis: {error}") from error
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise UntrustedRedis(str(error)) from error
         raise StoreUnavailable(f"Redis: {error}" if str(error) else f"Redis: {type(error).__name__}") from error

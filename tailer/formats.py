@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from tailer import channel
 from tailer.channel import Beat
 from tailer.follow import Event, Final
 from tailer.jobs import JobState
-from tailer.records import SYSTEM, Attempt, Chunk, End, Hole
+from tailer.records import SYSTEM, Attempt, Chunk, End, Hole, Record
 from tailer.store import Cursor
 
 END_MARK = ":end"
@@ -24,11 +24,13 @@ END_MARK = ":end"
 RETRY_MS = 2000
 """What an EventSource is told to wait before it reconnects."""
 
-_ESCAPES = re.compile(
+_SEQUENCE = (
     # ECMA-48: control sequences; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; two-byte escapes. What begins none
     # of them loses its ESC: left in, it might make one out of what follows when something between was taken out.
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b%b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
 )
+_ESCAPES = re.compile(_SEQUENCE % b"")
+_ESCAPES_IN_LINES = re.compile(_SEQUENCE % b"\n")
 _UNFINISHED = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)|(?<!\xc2)\xc2+)\Z")
 _C1 = re.compile(rb"\xc2([\x80-\x9f])")
 """The same functions as single characters (ECMA-48, section 5.3), as terminals take them in UTF-8."""
@@ -54,15 +56,18 @@ class Options:
     records: Literal["", "lines", "chunks"] = ""
 
 
-class Encoder(channel.Encoder, Protocol):
-    """Encodes a response."""
+Told_contra = TypeVar("Told_contra", contravariant=True)
+
+
+class Encoder(channel.Encoder, Protocol[Told_contra]):
+    """Encodes a response that tells of such events."""
 
     content_type: str
 
     def begin(self) -> bytes:
         """Return what the response starts with."""
 
-    def encode(self, event: Event, cursor: Cursor) -> bytes:
+    def encode(self, event: Told_contra | Record | Beat, cursor: Cursor, /) -> bytes:
         """Return the bytes for ``event``; ``cursor`` is the place behind it."""
 
 
@@ -78,14 +83,24 @@ class Stripper:
 
     def strip(self, data: bytes) -> bytes:
         """Return ``data`` without escape sequences; the start of an unfinished one is held back."""
-        data = self._held + data
-        if b"\xc2" in data:
-            data = _STRAY.sub(b"", _C1.sub(lambda match: b"\x1b%c" % (match[1][0] - 0x40), data))
+        data = _seven_bits(self._held + data)
         unfinished = _UNFINISHED.search(data)
         held = len(data) - unfinished.start() if unfinished else 0
         stop = len(data) - (held if held <= _LONGEST_ESCAPE else 0)
         self._held = data[stop:]
         return _ESCAPES.sub(self._left, data[:stop])
+
+
+def stripped(lines: bytes) -> bytes:
+    """Return whole lines without terminal escape sequences, as many as there were: none goes on in the next one."""
+    return _ESCAPES_IN_LINES.sub(b"", _seven_bits(lines))
+
+
+def _seven_bits(data: bytes) -> bytes:
+    """Return ``data`` with sequences that begin with one character beginning with ESC."""
+    if b"\xc2" not in data:
+        return data
+    return _STRAY.sub(b"", _C1.sub(lambda match: b"\x1b%c" % (match[1][0] - 0x40), data))
 
 
 class _Filtering:
@@ -139,13 +154,14 @@ class Text(_Filtering):
         if isinstance(event, Chunk):
             return self._chunk(event)
         if isinstance(event, Hole):
-            return self._own_line(plain(f"{event.length} bytes are missing here: {event.cause}"))
+            return self.own_line(plain(f"{event.length} bytes are missing here: {event.cause}"))
         if isinstance(event, Final) and event.end.outcome != "finished":
-            return self._own_line(sentence(event.end))
+            return self.own_line(sentence(event.end))
         # NUL is what terminals ignore and files can be rid of; asked for with heartbeat=1.
         return b"\0" if isinstance(event, Beat) and self._options.heartbeat else b""
 
-    def _own_line(self, text: str) -> bytes:
+    def own_line(self, text: str) -> bytes:
+        """Return a line of Tailer's own, which never begins in the middle of a line."""
         start = "\n" if self._midline else ""
         self._midline = False
         return f"{start}[tailer] {text}\n".encode()
@@ -175,12 +191,12 @@ class NDJSON(_Filtering):
         if isinstance(event, Chunk):
             return "".join(f"{record}\n" for _, record in self._records(event, cursor)).encode()
         if isinstance(event, Hole):
-            return _line(hole_of(event, cursor))
+            return line(hole_of(event, cursor))
         if isinstance(event, End):
             # The last one comes as Final.
             return b""
         if isinstance(event, Final):
-            return _line({"cursor": str(cursor), **event.end.as_dict()})
+            return line({"cursor": str(cursor), **event.end.as_dict()})
         return b"\n" if isinstance(event, Beat) else b""
 
 
@@ -209,15 +225,7 @@ class SSE(_Filtering):
         return self._named(event, cursor)
 
     def _named(self, event: Event, cursor: Cursor) -> bytes:
-        if isinstance(event, Hole):
-            return named("hole", hole_of(event, cursor), str(cursor))
-        if isinstance(event, Attempt):
-            return named("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
-        if isinstance(event, JobState):
-            return named("status", state_of(event))
-        if isinstance(event, Final):
-            return named("end", event.end.as_dict(), f"{cursor}{END_MARK}")
-        return named("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
+        return event_of(event, cursor, f"{cursor}{END_MARK * isinstance(event, Final)}")
 
     def _output(self, chunk: Chunk, cursor: Cursor) -> bytes:
         if self._options.records == "chunks":
@@ -237,13 +245,28 @@ class SSE(_Filtering):
     def _whole(self, chunk: Chunk, cursor: Cursor) -> bytes:
         shown = self._shown(chunk)
         return (
-            b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), _json(record_of(chunk, shown, cursor))) if shown else b""
+            b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), compact_json(record_of(chunk, shown, cursor)))
+            if shown
+            else b""
         )
 
     @staticmethod
     def error(problem: dict[str, Any]) -> bytes:
         """Return the event that tells of an error behind the first byte."""
         return named("error", problem)
+
+
+def event_of(event: Event, cursor: Cursor, identity: str) -> bytes:
+    """Return the named event that tells of something other than output; ``identity`` becomes its id, if it has one."""
+    if isinstance(event, Hole):
+        return named("hole", hole_of(event, cursor), identity)
+    if isinstance(event, Attempt):
+        return named("attempt", {"attempt": event.number, **_without(asdict(event), "number")})
+    if isinstance(event, JobState):
+        return named("status", state_of(event))
+    if isinstance(event, Final):
+        return named("end", event.end.as_dict(), identity)
+    return named("ping", {"cursor": str(cursor)}) if isinstance(event, Beat) else b""
 
 
 ENCODERS: dict[str, type[Text | SSE | NDJSON]] = {"text": Text, "sse": SSE, "ndjson": NDJSON}
@@ -349,14 +372,16 @@ def _message(data: bytes, cursor: Cursor) -> bytes:
 def named(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes:
     """Return a server-sent event of that name; with a cursor, that is its id."""
     identity = f"id: {cursor}\n".encode() if cursor else b""
-    return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, _json(values))
+    return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, compact_json(values))
 
 
-def _line(values: dict[str, Any]) -> bytes:
-    return _json(values) + b"\n"
+def line(values: dict[str, Any]) -> bytes:
+    """Return a line of NDJSON."""
+    return compact_json(values) + b"\n"
 
 
-def _json(values: dict[str, Any]) -> bytes:
+def compact_json(values: dict[str, Any]) -> bytes:
+    """Return JSON on one line."""
     # ASCII only: U+2028 and the like would end a line for some readers.
     return json.dumps(values, separators=(",", ":")).encode()
 

@@ -29,16 +29,21 @@ end
 class JobIndex:
     """Knows jobs by the time of their last start or end, for twice as long as their logs live, or for ``least``.
 
+    Jobs that are not ``listed`` are not put in.
+
     All methods raise redis-py's errors. Times are in milliseconds.
     """
 
-    def __init__(self, connection: redis.Redis, least: int = 0) -> None:
+    def __init__(self, connection: redis.Redis, least: int = 0, *, listed: bool = True) -> None:
         self._connection = connection
+        self._listed = listed
         self._least = least
         self._touch = connection.register_script(_TOUCH)
 
     def touch(self, job_id: str, now: int, life: int, *, only_if_missing: bool = False) -> None:
         """Put the job on top, or just see to it that it is there; its log lives for ``life`` more."""
+        if not self._listed:
+            return
         known = max(2 * life, self._least)
         self._touch(keys=[INDEX, UNTIL], args=[job_id, now, known, int(only_if_missing)])
 

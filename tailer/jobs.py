@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from rq.job import Job
 from rq.queue import Queue
+from rq.registry import StartedJobRegistry
 from rq.utils import str_to_date
 
 from tailer.store import check_job_id, now_ms, redis_errors
@@ -119,6 +120,13 @@ class Jobs:
                     pipe.lrange(key, 0, limit - 1)
                 found = pipe.execute()
         return [job_id.decode(errors="replace") for ids in found for job_id in ids][:limit]
+
+    def running(self, queue: str, *, limit: int) -> list[str]:
+        """Return ids of jobs of a queue that run, as RQ has it, those that may run longest last."""
+        with redis_errors():
+            found: Any = self.connection.zrange(StartedJobRegistry.key_template.format(queue), 0, limit - 1)
+        # An entry is that of an execution: JOB:EXECUTION.
+        return list(dict.fromkeys(entry.decode(errors="replace").partition(":")[0] for entry in found))
 
 
 def function_in(data: bytes) -> str | None:

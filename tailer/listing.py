@@ -106,7 +106,7 @@ def find(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader = ALL) ->
     place, told, scanned = query.before, query.before, 0
     while scanned < MAX_SCAN:
         entries = store.jobs(limit=query.limit, before=place)
-        for entry, (state, summary) in zip(entries, _both(store, jobs, [job_id for _, job_id in entries]), strict=True):
+        for entry, (state, summary) in zip(entries, known(store, jobs, [job_id for _, job_id in entries]), strict=True):
             if len(found) >= query.limit:
                 # Where those in queues fill the first page, the second one begins with the newest log.
                 return found, _next(told or (entry[0] + 1, "-"))
@@ -129,7 +129,7 @@ def _waiting(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader) -> l
     ids = [job_id for job_id in jobs.queued(queue=query.queue, limit=limit) if JOB_ID.fullmatch(job_id)]
     found: list[Known] = []
     for start in range(0, len(ids), query.limit):
-        for state, summary in _both(store, jobs, ids[start : start + query.limit]):
+        for state, summary in known(store, jobs, ids[start : start + query.limit]):
             # One that waits for another attempt has a log, and is found by that; a queue may name jobs that are gone.
             wanted = summary is None and state.status and _matches(state, summary, query)
             if wanted and len(found) < query.limit and reader.reads(jobs, state, summary):
@@ -143,7 +143,8 @@ def _next(place: tuple[int, str]) -> str:
     return f"{place[0]}:{place[1]}"
 
 
-def _both(store: LogStore, jobs: Jobs, ids: list[str]) -> list[Known]:
+def known(store: LogStore, jobs: Jobs, ids: list[str]) -> list[Known]:
+    """Return what is known of each of these jobs."""
     return list(zip(jobs.states(ids), store.summaries(ids), strict=True)) if ids else []
 
 

@@ -111,7 +111,7 @@ class LogStore:
     any other outcome, ``ttl_failed``. Of a long log the first ``keep_head`` and the last ``keep_tail`` bytes of output
     are kept, or some more: no chunk is cut for that, and of one ``append`` all is kept until the next. All logs
     together take ``max_memory`` bytes at most, 0 for any number: see ``tailer.budget``. Jobs are listed for at least
-    ``remember`` seconds.
+    ``remember`` seconds; logs that are not ``listed`` appear in no list of jobs.
     """
 
     def __init__(
@@ -125,11 +125,12 @@ class LogStore:
         keep_tail: int = Settings.keep_tail,
         max_memory: int = 0,
         remember: int = 0,
+        listed: bool = True,
     ) -> None:
         self.connection = connection
         self.keep_head, self.keep_tail = keep_head, keep_tail
         self._times_ms = [1000 * (ttl if time is None else time) for time in (ttl_finished, ttl_failed)]
-        self._index = JobIndex(connection, remember * 1000)
+        self._index = JobIndex(connection, remember * 1000, listed=listed)
         self._budget = Budget(connection, max_memory) if max_memory else None
         self._start = connection.register_script(scripts.START)
         self._append = connection.register_script(scripts.APPEND)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
@@ -14,9 +13,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
 from tailer import links, login, metrics, pane, requests
+from tailer.about import about
+from tailer.arrivals import Arrivals
 from tailer.auth import Access, Identify, check_origin, scheme
 from tailer.board import Board, View
-from tailer.channel import Pause
 from tailer.compression import negotiate
 from tailer.errors import (
     BodyTooLarge,
@@ -29,7 +29,7 @@ from tailer.errors import (
     Unauthorized,
     UrlTooLong,
 )
-from tailer.follow import Placed, Selection, follow, snapshot
+from tailer.follow import follow, snapshot
 from tailer.formats import ENCODERS, SSE, rfc3339
 from tailer.gathered import Processes, Servers, Workers
 from tailer.health import Health
@@ -38,11 +38,16 @@ from tailer.jobs import JobState
 from tailer.lending import Body, Items
 from tailer.limits import Limits
 from tailer.listing import ListQuery, describe, look_up, page
-from tailer.many import WHOLE_CHUNKS, Problem, StreamQuery, switch_to, together
+from tailer.many import Many
+from tailer.many_formats import body, switch_to
+from tailer.many_logs import Problem
+from tailer.many_query import ManyQuery
 from tailer.query import LogQuery, preferred
 from tailer.readers import Reader
+from tailer.search import PLACES, search, total_of
+from tailer.search_formats import FINDERS
 from tailer.settings import Settings, duration
-from tailer.store import Cursor, LogSummary
+from tailer.store import LogSummary
 from tailer.streaming import stream
 
 logger = logging.getLogger(__name__)
@@ -109,7 +114,8 @@ def init_app(
         logger.warning("TAILER_AUTH=none: whoever reaches this server reads all logs")
     limits = Limits(each=settings.max_followers_each, total=settings.max_followers)
     access = Access(settings, identify, login)
-    app.extensions["tailer"] = Extension(settings, hub, Board(hub), access, limits, Health.open(settings))
+    told = Board(hub), Arrivals(hub)
+    app.extensions["tailer"] = Extension(settings, hub, *told, access, limits, Health.open(settings))
 
 
 class Extension(NamedTuple):
@@ -118,6 +124,7 @@ class Extension(NamedTuple):
     settings: Settings
     hub: Hub
     board: Board
+    arrivals: Arrivals
     access: Access
     limits: Limits
     health: Health
@@ -163,45 +170,51 @@ def log(job_id: str) -> Response:
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        hold = HOLD_S if query.wait else 0
-        response.response = _body(stream(encoder, reader.bounded(events), _problem_here(), packer=packer, hold=hold))
+        events, problem, hold = reader.bounded(events), _problem_here(), HOLD_S if query.wait else 0
+        if query.wanted:
+            found = search(events, query.wanted, query.options.streams, selection.start, total_of(selection, summary))
+            items = stream(FINDERS[query.format](query.options), found, problem, packer=packer, hold=hold)
+            # One that waits for output is a follower like others.
+            items = items if query.wait else PLACES.hold(items, reader)
+        else:
+            items = stream(encoder, events, problem, packer=packer, hold=hold)
+        response.response = _body(items)
     return response
 
 
-def _body(items: Items) -> Body:
-    """Return the body of a response that counts as a follower. Raises ``TooManyForReader``."""
-    settings, hub, _, _, limits, *_ = _tailer()
-    return Body(limits.hold(items, _reader()), hub, request.environ, settings.stall_timeout)
+def _body(items: Items, weight: int = 1) -> Body:
+    """Return the body of a response that counts as so many followers. Raises ``TooManyForReader``."""
+    settings, hub = _tailer().settings, _tailer().hub
+    held = _tailer().limits.hold(items, _reader(), weight)
+    return Body(held, hub, request.environ, settings.stall_timeout)
 
 
-@blueprint.get("/stream")
-def many() -> Response:
-    """Stream several jobs' logs, and the list of jobs. Events: ``docs/protocol.md``."""
-    query = StreamQuery.parse({name: request.args.getlist(name) for name in _args()})
-    settings, hub, board, *_ = _tailer()
+@blueprint.get("/logs")
+def logs() -> Response:
+    """Stream many jobs' logs, those of queues, and the list of jobs. Parameters and formats: ``docs/protocol.md``."""
+    query = ManyQuery.parse(
+        {name: request.args.getlist(name) for name in _args()},
+        accept=request.headers.get("Accept", ""),
+        last_event_id=request.headers.get("Last-Event-ID"),
+    )
+    settings, hub, board, arrivals, *_ = _tailer()
     reader, problem = _reader(), _problem_here()
     _check_room(hub)
-    if query.list:
+    if query.list or query.queues:
         _check_list(reader)
-
-    def begin(job_id: str, cursor: Cursor) -> Generator[Placed | Pause]:
-        look_up(hub.store, hub.jobs, job_id, reader)
-        selection = Selection(job_id=job_id, start=cursor)
-        events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        return reader.bounded(events)
-
-    encoder = SSE(WHOLE_CHUNKS)
-    items: Items
-    if len(query.logs) == 1 and not query.list and query.wait:
-        # One log alone is sent by the hub itself, as ``log`` is.
-        ((job_id, cursor),) = query.logs
-        items = stream(encoder, begin(job_id, cursor), problem, prefix=switch_to(job_id))
-    else:
-        view = View(board, hub, reader) if query.list else None
-        items = together(query, begin, view, settings.heartbeat, problem)
-    response = _streaming(encoder.content_type)
+    if query.saw_end:
+        return Response(status=HTTPStatus.NO_CONTENT)
+    response = _streaming(ENCODERS[query.each.format].content_type)
     response.headers["Tailer-Heartbeat"] = f"{settings.heartbeat:g}"
-    response.response = _body(items)
+    view = View(board, hub, reader) if query.list else None
+    many = Many(hub, arrivals, reader, query, heartbeat=settings.heartbeat, view=view)
+    many.begin()
+    if alone := many.alone:
+        # One log alone is sent by the hub itself, as ``log`` is.
+        items = stream(SSE(query.each.options), alone.events, problem, prefix=switch_to(alone))
+    else:
+        items = body(many, query.each, problem)
+    response.response = _body(items, query.weight)
     return response
 
 
@@ -260,7 +273,7 @@ def link(job_id: str) -> tuple[Response, HTTPStatus]:
     seconds = duration(text)
     if seconds is None or not 0 < seconds <= longest:
         raise InvalidParameter("for", text[:80], f"use a duration such as 10m or 1h30m, of {longest // 3600} h at most")
-    _, hub, _, access, *_ = _tailer()
+    hub, access = _tailer().hub, _tailer().access
     look_up(hub.store, hub.jobs, job_id, reader)
     credential = access.links.sign(job_id, seconds)
 
@@ -334,6 +347,14 @@ def readyz() -> Response:
         logger.warning("not ready: %s", error)
         raise StoreUnavailable("see the server's log") from None
     return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/about")
+def describe_server() -> Response:
+    """Tell of this server, and how the request looks from here, behind all proxies."""
+    tailer = _tailer()
+    _check_list(_reader())
+    return jsonify(about(request, tailer.settings, auth=tailer.access.kind))
 
 
 @blueprint.get("/metrics")

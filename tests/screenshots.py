@@ -139,6 +139,13 @@ def _pictures(shop: Shop) -> list[tuple[str, tuple[int, int], bool, Callable[[Pa
             PanePage(pane.page, pane.web, index).ready()
         listed(pane)
 
+    def merged(pane: PanePage) -> None:
+        pane.page.goto(f"{pane.web}/view?queue=default")
+        pane.page.locator("tailer-merged .tag.c2").first.wait_for()
+        pane.page.mouse.move(800, 400)
+        pane.page.mouse.wheel(0, -340)  # to where one job's lines follow another's
+        listed(pane)
+
     def small(pane: PanePage) -> None:
         pane.open(shop.failed.id).shows("ValueError")
 
@@ -163,6 +170,7 @@ def _pictures(shop: Shop) -> list[tuple[str, tuple[int, int], bool, Callable[[Pa
         ("filter", WIDE, False, filtering),
         ("million", WIDE, False, million),
         ("four", (1600, 900), True, four),
+        ("queue-dark", WIDE, True, merged),
         ("narrow-light", NARROW, False, small),
         ("narrow-dark", NARROW, True, drawer),
         ("keys", WIDE, False, keys),

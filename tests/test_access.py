@@ -8,17 +8,20 @@ import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from tailer.arrivals import Arrivals
 from tailer.board import Board, View
 from tailer.channel import Pause
 from tailer.embedded import EmbeddedServer
 from tailer.hub import Hub
 from tailer.jobs import Jobs
-from tailer.many import StreamQuery, together
+from tailer.many import Many
+from tailer.many_formats import body
+from tailer.many_query import ManyQuery
 from tailer.readers import Reader
 from tailer.store import LogStore, connect, meta_key
 from tests.processes import leftovers, shared
 from tests.stack import FORMATS, Stack, curl, parse_events, web_process
-from tests.test_many import output, told
+from tests.test_many import PANE, output, told
 from tests.waiting import wait_until
 from tests.web_servers import LENDING, SERVERS, connections_to, listeners, served
 from tests.written import Written
@@ -76,8 +79,8 @@ def link_to(stack, job_id, duration="1h"):
         "/jobs/{id}/log?offset=1:99999",
         "/jobs/{id}/log?tail=-1",
         "HEAD /jobs/{id}/log",
-        "/stream?job={id}",
-        "/stream?job={id}&job=nobody&follow=0",
+        f"/logs?{PANE}&job={{id}}",
+        f"/logs?{PANE}&job={{id}}&job=nobody&follow=0",
     ],
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/event-stream"])
@@ -120,7 +123,7 @@ def test_a_token_reads_what_it_is_for(guarded):
     for name in FORMATS:
         answer = guarded.get(f"/jobs/{mine.job_id}/log?format={name}", *bearer(HERS))
         assert (answer.status, b"hers" in answer.body) == (200, True)
-    with curl(f"{guarded.web}/stream?job={mine.job_id}&job={other.job_id}", *bearer(HERS)) as client:
+    with curl(f"{guarded.web}/logs?{PANE}&job={mine.job_id}&job={other.job_id}", *bearer(HERS)) as client:
         assert client.wait() == 0
         assert output(told(client)[mine.job_id]) == b"hers\n"
         (error,) = told(client)[other.job_id]
@@ -186,8 +189,8 @@ def test_lists_hold_what_one_may_read_and_so_do_their_pages(server):
 
 @contextlib.contextmanager
 def following_with(stack, query, token):
-    """A curl on `/stream` for the block, with that token."""
-    with curl(f"{stack.web}/stream?{query}", *bearer(token)) as client:
+    """A curl on `/logs` for the block, with that token."""
+    with curl(f"{stack.web}/logs?{PANE}&{query}", *bearer(token)) as client:
         yield client.connected()
 
 
@@ -229,10 +232,14 @@ def test_a_link_reads_its_log_in_every_format_and_nothing_else(guarded):
     assert guarded.get(f"/jobs/{log.job_id}/log?tail=1&{link}").body == b"a secret\n"
     assert guarded.get(f"/jobs/{log.job_id}?{link}", *JSON).json["job_id"] == log.job_id
     assert guarded.get(f"/jobs/{log.job_id}?{link}", *BROWSER).body.startswith(b"<!doctype html>")
-    with curl(f"{guarded.web}/stream?job={log.job_id}&{link}") as client:
+    with curl(f"{guarded.web}/logs?{PANE}&job={log.job_id}&{link}") as client:
         assert client.wait() == 0
         assert output(told(client)[log.job_id]) == b"a secret\n"
-    for path in ("/jobs", "/stream?list=1", f"/stream?job={log.job_id}&list=1"):
+    for path in (
+        "/jobs",
+        f"/logs?{PANE}&list=1",
+        f"/logs?{PANE}&job={log.job_id}&list=1",
+    ):
         assert guarded.get(f"{path}{'&' if '?' in path else '?'}{link}").status == 403
     assert guarded.get(f"/jobs/{log.job_id}/log").status == 401
     guarded.connection.delete(meta_key(log.job_id), f"{meta_key(log.job_id)}:1", f"rq:job:{log.job_id}")
@@ -254,9 +261,9 @@ def test_a_link_that_ends_ends_its_streams(server, kind):
                     asked = stack.path(log.job_id, f"format={name}&{link}")
                     clients[log, name] = held.enter_context(curl(asked)).connected()
                 clients[log, "pane"] = held.enter_context(
-                    curl(f"{stack.web}/stream?job={log.job_id}&{link}")
+                    curl(f"{stack.web}/logs?{PANE}&job={log.job_id}&{link}")
                 ).connected()
-                both = f"{stack.web}/stream?job={log.job_id}&job=nobody&{link}"
+                both = f"{stack.web}/logs?{PANE}&job={log.job_id}&job=nobody&{link}"
                 clients[log, "panes"] = held.enter_context(curl(both)).connected()
 
             def all_over():
@@ -297,7 +304,7 @@ def test_without_a_key_there_are_no_links(stack):
     """The answer says what to set."""
     log = Written(stack.store)
     answer = stack.get(f"/jobs/{log.job_id}/link", "-X", "POST", *JSON)
-    assert (answer.status, answer.json["title"]) == (501, "Links are off")
+    assert (answer.status, answer.json["title"]) == (501, "Links are of")
     assert "TAILER_SECRET_KEY" in answer.json["detail"]
 
 
@@ -305,17 +312,17 @@ def test_the_list_ends_with_its_credential(server):
     """Also where no log is on the stream: it is told in an event, and no longer looked at."""
     with connect(server.url) as connection:
         hub = Hub(LogStore(connection), Jobs(connection))
-        query = StreamQuery.parse({"list": ["1"]})
+        query = ManyQuery.parse({"list": ["1"]}, accept="text/event-stream")
         ending = Reader(name="a session", expires_at=time.time() + 0.2)
-        view = View(Board(hub), hub, ending)
-        items = together(query, lambda *_: iter(()), view, 60, lambda error: {"status": error.status})
-        body = b""
+        many = Many(hub, Arrivals(hub), ending, query, heartbeat=60, view=View(Board(hub), hub, ending))
+        items = body(many, query.each, lambda error: {"status": error.status})
+        sent = b""
         for item in items:
             if isinstance(item, Pause):
                 item.wait()
             else:
-                body += item
-        (error,) = [event for event in parse_events(body) if event.name == "error"]
+                sent += item
+        (error,) = [event for event in parse_events(sent) if event.name == "error"]
         assert error.json == {"status": 401}
 
 
@@ -349,7 +356,8 @@ def test_followers_are_limited_for_each_credential_and_in_all(server, kind):
             with follow(ALL) as other:
                 other.connected()
                 assert (
-                    stack.get(f"/stream?job={log.job_id}", *bearer(ALL)).body.count(b"TAILER_MAX_FOLLOWERS allows") == 1
+                    stack.get(f"/logs?{PANE}&job={log.job_id}", *bearer(ALL)).body.count(b"TAILER_MAX_FOLLOWERS allows")
+                    == 1
                 )
                 assert stack.get(f"/jobs/{log.job_id}", *bearer(HERS)).status == 200
         wait_until(lambda: listeners(connection, log.job_id) == 0, 10)
@@ -420,7 +428,7 @@ def test_nothing_of_a_log_gets_into_headers_or_the_servers_log(server):
             answer = stack.get(f"/jobs/{job.id}/log?format={name}")
             assert (answer.status, b"forged line" in answer.body) == (200, True)
             assert "forged" not in answer.head
-        for path in (f"/jobs/{job.id}", "/jobs", f"/stream?job={job.id}&list=1&follow=0"):
+        for path in (f"/jobs/{job.id}", "/jobs", f"/logs?{PANE}&job={job.id}&list=1&follow=0"):
             answer = stack.get(path)
             assert answer.status == 200
             assert "forged" not in answer.head

@@ -25,7 +25,7 @@ NOBODY_HOME = "redis://127.0.0.1:1/0"
 ANN, BOB = "ann-s-token-0123456789", "bob-s-token-0123456789"
 KEY = "a key to sign links with"
 IN, UNKNOWN, FORBIDDEN = HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN
-PATHS = ["/jobs", "/jobs/x", "/jobs/x/log", "/stream?job=x", "/jobs/healthz", "/jobs/login"]
+PATHS = ["/jobs", "/jobs/x", "/jobs/x/log", "/logs?format=sse&job=x", "/jobs/healthz", "/jobs/login"]
 BROWSER = {"Accept": "text/html", "User-Agent": "Mozilla/5.0"}
 
 
@@ -361,7 +361,12 @@ def test_a_link_lets_in_to_one_job(locked, default):
             answer = client.get(f"{path}{'&' if '?' in path else '?'}link={link}", environ_base=environ)
             assert answer.status_code == IN or b"event: error" in answer.data
         assert client.get(f"/jobs/x?link={link}", headers=BROWSER, environ_base=environ).status_code == HTTPStatus.OK
-        for path, status in (("/jobs/y", 404), ("/jobs/y/log", 404), ("/jobs", 403), ("/stream?list=1", 403)):
+        for path, status in (
+            ("/jobs/y", 404),
+            ("/jobs/y/log", 404),
+            ("/jobs", 403),
+            ("/logs?format=sse&list=1", 403),
+        ):
             asked = f"{path}{'&' if '?' in path else '?'}link={link}"
             assert client.get(asked, environ_base=environ).status_code == status, path
         assert client.post(f"/jobs/x/link?link={link}", environ_base=environ).status_code == FORBIDDEN

@@ -1,4 +1,4 @@
-"""`GET /stream`: several logs and the list of jobs in one response, as a page with panes reads them."""
+"""`GET /logs`: several logs and the list of jobs in one response, as a page with panes reads them."""
 
 import base64
 import contextlib
@@ -10,6 +10,9 @@ from tests.stack import Stack, curl
 from tests.waiting import wait_until
 from tests.web_servers import SERVERS, connections_to, listeners, served
 from tests.written import Written
+
+PANE = "format=sse&json=chunks"
+"""How a page with panes reads logs."""
 
 
 def started(stack):
@@ -52,7 +55,7 @@ def query(*logs, **more):
 @contextlib.contextmanager
 def following(web, *logs, **more):
     """A curl on the logs for the block, which begins when it has an answer."""
-    with curl(f"{web}/stream?{query(*logs, **more)}") as client:
+    with curl(f"{web}/logs?{PANE}&{query(*logs, **more)}") as client:
         yield client.connected()
 
 
@@ -72,7 +75,7 @@ def test_several_logs_come_in_one_response_each_with_all_its_bytes(stack):
             events = told(client)[log.job_id]
             assert output(events) == b"old %d\n\xff\x00new %d\r\xe2\x82\xac\n" % (number, number)
             assert [event.name for event in events][-1] == "end"
-            assert events[-1].id == f"{log.at}:end"
+            assert f"{log.job_id}@{log.at}:end" in events[-1].id.split(",")
 
 
 def test_a_log_goes_on_from_its_cursor(stack):
@@ -82,7 +85,7 @@ def test_a_log_goes_on_from_its_cursor(stack):
     at = log.at
     log.write(b"unseen\n")
     finish(stack, log)
-    with curl(f"{stack.web}/stream?job={log.job_id}@{at}") as client:
+    with curl(f"{stack.web}/logs?{PANE}&job={log.job_id}@{at}") as client:
         assert client.wait() == 0
         assert output(told(client)[log.job_id]) == b"unseen\n"
 
@@ -91,7 +94,7 @@ def test_an_unknown_job_is_told_of_and_the_others_go_on(stack):
     """The error is an event of that job alone, with HTTP's status."""
     log = started(stack)
     nobody = Written(stack.store).job_id + "x"
-    with curl(f"{stack.web}/stream?job={nobody}&job={log.job_id}") as client:
+    with curl(f"{stack.web}/logs?{PANE}&job={nobody}&job={log.job_id}") as client:
         log.write(b"here\n")
         finish(stack, log)
         assert client.wait() == 0
@@ -110,8 +113,9 @@ def test_a_busy_log_does_not_keep_the_others_waiting(stack):
     finish(stack, quiet)
     with following(stack.web, busy, quiet) as client:
         assert client.wait() == 0
-        ends = [event.id for event in client.events if event.name == "end"]
-        assert ends == [f"{quiet.at}:end", f"{busy.at}:end"]
+        first, last = [event.id.split(",") for event in client.events if event.name == "end"]
+        assert [part.endswith(":end") for part in first] == [part.startswith(quiet.job_id) for part in first]
+        assert sorted(last) == sorted(f"{log.job_id}@{log.at}:end" for log in (busy, quiet))
 
 
 def test_the_list_is_told_and_then_what_changes_in_it(stack):
@@ -143,7 +147,7 @@ def test_who_cannot_wait_gets_what_is_there(stack):
     """With `follow=0` the response ends at once, also of jobs that still run."""
     log, other = started(stack), started(stack)
     log.write(b"so far\n")
-    with curl(f"{stack.web}/stream?{query(log, other, list=1, follow=0)}") as client:
+    with curl(f"{stack.web}/logs?{PANE}&{query(log, other, list=1, follow=0)}") as client:
         assert client.wait(5) == 0
         assert output(told(client)[log.job_id]) == b"so far\n"
         assert [event.name for event in told(client)[""]] == ["jobs"]
@@ -158,7 +162,7 @@ def test_who_cannot_wait_gets_what_is_there(stack):
         ("job=a@b", "job"),
         ("job=a@1:2:3", "job"),
         ("job=..%2f", "job"),
-        ("&".join(f"job=j{number}" for number in range(9)), "job"),
+        ("&".join(f"job=j{number}" for number in range(33)), "job"),
         ("list=maybe", "list"),
         ("list=1&follow=never", "follow"),
         ("jobs=a", "jobs"),
@@ -166,7 +170,7 @@ def test_who_cannot_wait_gets_what_is_there(stack):
 )
 def test_a_bad_parameter_is_named(stack, asked, named):
     """With what is allowed instead."""
-    answer = stack.get(f"/stream?{asked}", "-H", "Accept: application/json")
+    answer = stack.get(f"/logs?{PANE}&{asked}", "-H", "Accept: application/json")
     assert (answer.status, answer.json["parameter"]) == (400, named)
     assert answer.json["allowed"]
 

@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from tailer.errors import InvalidParameter
 from tailer.listing import ListQuery
-from tailer.many import StreamQuery
+from tailer.many_query import ManyQuery
 from tailer.query import LogQuery
 from tailer.records import STDERR
 from tailer.settings import Settings, switch
@@ -27,7 +27,7 @@ OPERATIONS = [found.ok() for found in schemathesis.openapi.from_path(FILE).get_a
 QUERIES = {
     "/jobs/{job_id}/log": LogQuery.parse,
     "/jobs": ListQuery.parse,
-    "/stream": StreamQuery.parse,
+    "/logs": ManyQuery.parse,
 }
 
 
@@ -80,7 +80,7 @@ ASKED = [
     for mode in GenerationMode
     if mode is GenerationMode.POSITIVE or operation.path in {*QUERIES, "/jobs/{job_id}"}
 ]
-CONTRADICT = {"/jobs/{job_id}/log", "/stream"}
+CONTRADICT = {"/jobs/{job_id}/log", "/logs"}
 """Streams. Some of their parameters may not go together, or need another one."""
 known = st.sampled_from([OVER, OVER, RUNNING, HURT])
 accepts = st.sampled_from(["*/*", "application/json", "text/html", "text/event-stream", "text/plain"])

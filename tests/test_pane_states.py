@@ -144,7 +144,7 @@ def test_four_panes_share_one_connection(pane, stack, tmp_path):
     with contextlib.ExitStack() as held:
         jobs = [held.enter_context(speaking(stack, tmp_path)) for _ in range(4)]
         streams = []
-        pane.page.on("request", lambda asked: streams.append(asked.url) if "/stream?" in asked.url else None)
+        pane.page.on("request", lambda asked: streams.append(asked.url) if "/logs?" in asked.url else None)
         pane.page.goto(f"{pane.web}/view?" + "&".join(f"job={job.job.id}" for job in jobs))
         for index, job in enumerate(jobs):
             PanePage(pane.page, pane.web, index).ready()

@@ -5,6 +5,7 @@ import { h, icon, say } from "./dom.js";
 import { jobs } from "./joblist.js";
 import { actionOf, PAGE_KEYS } from "./keys.js";
 import { streamOf } from "./stream.js";
+import "./merged.js";
 import "./tailer-log.js";
 import { format, parse } from "./url.js";
 import * as words from "./words.js";
@@ -19,7 +20,7 @@ const base = document.body.dataset.base ?? "/";
 const stream = streamOf(base);
 const list = jobs(base, choose, (job) => {
   for (const one of panes()) if (one.job === job.job_id) one.pane?.log.learn(job);
-});
+}, (queue) => goTo({ queues: [queue] }));
 const grid = h("main.panes");
 const hintText = h("p");
 const login = /** @type {HTMLAnchorElement} */ (h("a", { hidden: true }, "Log in"));
@@ -54,8 +55,43 @@ function pane(job, wanted) {
   return element;
 }
 
+/** @param {Partial<import("./url.js").State>} other  Show that, and nothing else. */
+function goTo(other) {
+  state = { ...parse(base, "", "", base), layout: state.layout, link: state.link, ...other };
+  history.pushState(null, "", format(state, base));
+  show();
+  if (NARROW.matches) showList(false);
+}
+
+/** @type {import("./merged.js").TailerMerged | null} */
+let merged = null;
+
+/** Show all as one log, if that is what the URL says. @returns {boolean} */
+function showMerged() {
+  const { queues, jobs } = state;
+  const wanted = queues.length > 0 || (state.merge && jobs.length > 1);
+  if (!wanted) {
+    merged?.remove();
+    merged = null;
+    return false;
+  }
+  merged = /** @type {import("./merged.js").TailerMerged} */ (document.createElement("tailer-merged"));
+  grid.replaceChildren(merged);
+  merged.show(base, { queues, jobs }, {
+    onOpen: (job) => goTo({ jobs: [job] }),
+    onSplit: () => goTo({ jobs: jobs.slice(0, MOST_PANES) }),
+    onNews: (unseen) => {
+      told.set("", { state: "", title: queues.join(", ") || words.plural(jobs.length, "job"), unseen });
+      title();
+    },
+  });
+  arrange();
+  return true;
+}
+
 /** Show what the URL says. */
 function show() {
+  if (showMerged()) return;
   const shown = panes();
   const same = shown.length === state.jobs.length && shown.every((one, i) => one.job === state.jobs[i]);
   if (!same) grid.replaceChildren(...state.jobs.map((job, i) => pane(job, state.jobs.length === 1 || i === active ? state : {})));
@@ -69,11 +105,11 @@ function arrange() {
   grid.dataset.count = String(count);
   if (state.layout) grid.dataset.layout = state.layout;
   else delete grid.dataset.layout;
-  if (count) hint.remove();
+  if (count || merged) hint.remove();
   else grid.append(hint);
   activate(active);
-  list.choose(panes().map(({ job }) => job));
-  if (!count && NARROW.matches) showList(true);
+  list.choose(merged ? state.jobs : panes().map(({ job }) => job), state.queues[0] ?? "");
+  if (!count && !merged && NARROW.matches) showList(true);
 }
 
 /** @param {number} index */
@@ -85,6 +121,7 @@ function activate(index) {
 
 /** @param {string} job @param {boolean} beside */
 function choose(job, beside) {
+  if (merged) return goTo({ jobs: [job] });
   const all = panes();
   const there = all.findIndex((one) => one.job === job);
   if (there >= 0) activate(there);
@@ -101,9 +138,7 @@ function choose(job, beside) {
 /** @param {Event} event */
 function home(event) {
   event.preventDefault();
-  grid.replaceChildren();
-  arrange();
-  remember(true);
+  goTo({});
 }
 
 /** @param {boolean} step  Whether going back leads to what was before. */
@@ -125,9 +160,10 @@ const told = new Map();
 const favicon = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=icon]"));
 
 function title() {
-  const one = told.get(panes()[active]?.job ?? "");
+  const one = told.get(merged ? "" : (panes()[active]?.job ?? "none"));
   const news = one?.unseen ? `(${words.count(one.unseen)}) ` : "";
-  document.title = one ? `${news}${one.title} · ${one.state || "…"} · Tailer` : "Tailer";
+  const parts = one ? [one.title, merged ? "" : one.state || "…", "Tailer"] : ["Tailer"];
+  document.title = news + parts.filter(Boolean).join(" · ");
   const colour = DOTS[one?.state ?? ""] ?? "8b949e";
   const ring = one?.unseen ? `<circle cx="12.5" cy="3.5" r="3.5" fill="#f0b400"/>` : "";
   const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#${colour}"/>${
@@ -147,9 +183,14 @@ const ACTIONS = {
     if (job && panes().length < MOST_PANES) choose(job, true);
   },
   closePane: () => {
+    if (merged) return goTo({});
     panes()[active]?.remove();
     arrange();
     remember(true);
+  },
+  merge: () => {
+    const jobs = merged ? state.jobs : panes().map((one) => one.job);
+    if (jobs.length > 1) goTo({ jobs: merged ? jobs.slice(0, MOST_PANES) : jobs, merge: !merged });
   },
   list: () => showList(!document.body.classList.contains("listed")),
 };

@@ -3,6 +3,18 @@
  * success criterion 1.4.3), in the light theme and in the dark one.
  */
 
+/** @type {CSSStyleSheet | undefined} */
+let made;
+
+/** @returns {CSSStyleSheet}  The rules for all of them, which the panes of a page share. */
+export function sheet() {
+  if (!made) {
+    made = new CSSStyleSheet();
+    made.replaceSync(rules());
+  }
+  return made;
+}
+
 /** @typedef {[number, number, number]} Colour  Red, green, blue, 0 to 255. */
 
 export const CONTRAST = 4.5;

@@ -23,8 +23,9 @@ function sectionOf(job) {
  * @param {string} base
  * @param {(job: string, beside: boolean) => void} onChoose
  * @param {(job: JobInfo) => void} onNews  Of a job that is new in it, or has changed.
+ * @param {(queue: string) => void} onQueue
  */
-export function jobs(base, onChoose, onNews) {
+export function jobs(base, onChoose, onNews, onQueue) {
   /** @type {Map<string, JobInfo>} */
   const known = new Map();
   /** @type {string[]} */
@@ -40,6 +41,8 @@ export function jobs(base, onChoose, onNews) {
   const input = /** @type {HTMLInputElement} */ (
     h("input", { type: "search", placeholder: "Filter jobs", "aria-label": "Filter jobs", spellcheck: false, oninput: draw })
   );
+  const queues = h("div.queues", { role: "group", "aria-label": "All jobs of a queue" });
+  let shownQueue = "";
   const sections = SECTIONS.map(([kind, title]) => {
     const count = h("span.count");
     const list = h("ul");
@@ -49,7 +52,7 @@ export function jobs(base, onChoose, onNews) {
   const more = h("button.older", { type: "button", hidden: true, onclick: () => void loadOlder() }, "Older jobs");
   const none = h("p.none", {}, "No jobs yet.");
   const scroller = h("div.jobs", { onkeydown: arrows }, ...sections.map(({ element }) => element), none, more);
-  const element = h("nav.list", { "aria-label": "Jobs" }, h("div.list-head", {}, input), scroller);
+  const element = h("nav.list", { "aria-label": "Jobs" }, h("div.list-head", {}, input, queues), scroller);
 
   /** @param {string} id */
   function item(id) {
@@ -102,7 +105,35 @@ export function jobs(base, onChoose, onNews) {
     });
   }
 
+  /** Links to the queues of the jobs that are known, where they can be followed as one. */
+  function drawQueues() {
+    const names = [...new Set([...known.values()].map(({ queue }) => queue ?? ""))].filter(Boolean).sort();
+    const key = JSON.stringify([names, shownQueue]);
+    if (queues.dataset.key === key) return;
+    queues.dataset.key = key;
+    queues.hidden = !names.length;
+    queues.replaceChildren(
+      ...names.map((name) =>
+        h(
+          "a.queue",
+          {
+            href: `${base}view?queue=${encodeURIComponent(name)}`,
+            title: `All jobs of the queue ${name} as one log`,
+            "aria-current": name === shownQueue && "true",
+            onclick: (/** @type {MouseEvent} */ event) => {
+              if (event.ctrlKey || event.metaKey || event.button) return;
+              event.preventDefault();
+              onQueue(name);
+            },
+          },
+          name,
+        ),
+      ),
+    );
+  }
+
   function draw() {
+    drawQueues();
     const ids = listed();
     for (const { kind, count, list, element } of sections) {
       const here = ids.filter((id) => sectionOf(/** @type {JobInfo} */ (known.get(id))) === kind);
@@ -173,9 +204,10 @@ export function jobs(base, onChoose, onNews) {
       more.hidden = !told.more && !next;
       draw();
     },
-    /** @param {string[]} ids */
-    choose(ids) {
+    /** @param {string[]} ids @param {string} queue  What is shown: jobs, or a queue. */
+    choose(ids, queue) {
       chosen = new Set(ids);
+      shownQueue = queue;
       draw();
     },
     /** @param {string | undefined} id @param {number} step @returns {string | undefined}  The job so far behind it. */

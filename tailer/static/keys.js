@@ -36,6 +36,7 @@ export const PAGE_KEYS = [
   ["k", "previousJob", "Job before it"],
   ["|", "split", "One more pane"],
   ["x", "closePane", "Close the pane"],
+  ["m", "merge", "All panes as one log, or side by side"],
   ["1", "pane1", "First pane, and so on"],
   ["b", "list", "Show or hide the list"],
 ];

@@ -50,14 +50,19 @@ export class Reading {
 
   /** @param {Line} row */
   take(row) {
+    row.flags = this.flagsOf(row);
+    this.group(row);
+    this.repeat(row);
+    if (row.flags & ERROR) this.store.failed(row);
+  }
+
+  /** @param {Line} row @returns {number}  What its text alone, behind that of the rows before it, says. */
+  flagsOf(row) {
     const traceback = this.tracebacks.next(row.text);
     let flags = traceback.inside ? TRACEBACK | (traceback.dim ? FOREIGN : 0) : LEVELS[level(row.text)];
     if (traceback.first) flags |= TRACEBACK_START;
     if (traceback.last) flags |= TRACEBACK_END | ERROR;
-    row.flags = flags;
-    this.group(row);
-    this.repeat(row);
-    if (row.flags & ERROR) this.store.failed(row);
+    return flags;
   }
 
   /** @param {Line} row */

@@ -56,6 +56,7 @@ export function rowElement(row, look, previous, store) {
   anchor.setAttribute("href", `#L${row.n}`);
   const flags = row.flags ?? 0;
   if (flags || row.err) element.className = className(row, flags);
+  if (row.tag) anchor.after(tagElement(row.tag));
   if (look.time !== "off") anchor.after(h("span.t", { "data-t": timeOf(row, look, previous) }));
   const text = /** @type {Text} */ (element.lastChild);
   if (!row.runs && row.text.length <= LONG && !SPECIAL.test(row.text)) text.data = row.text;
@@ -67,10 +68,16 @@ export function rowElement(row, look, previous, store) {
   const count = store.foldRepeats ? store.repeats.get(row) : undefined;
   if (count) element.append(h("span.times", { "data-t": `× ${words.count(count)}`, title: `${count} times the same` }));
   const first = row.text[0];
-  if ((first === "{" || first === "[") && jsonOf(row.text) !== null) {
+  if (!row.tag && (first === "{" || first === "[") && jsonOf(row.text) !== null) {
     anchor.after(h("button.json", { type: "button", "aria-label": "Show as a tree", "aria-expanded": "false" }));
   }
   return element;
+}
+
+/** @param {import("./types.js").Tag} tag */
+function tagElement({ short, name, title, href, colour }) {
+  const inner = [h("span.id", { "data-t": short }), name ? h("span.call", { "data-t": name }) : null];
+  return h(`a.tag.c${colour}`, { href, title, tabIndex: -1, "aria-label": title }, ...inner);
 }
 
 /** @param {Line} row @param {number} flags */
@@ -119,7 +126,7 @@ function long(element, row) {
       "data-t": `show ${words.bytes(rest)} more`,
       "aria-label": `Show ${words.bytes(rest)} more of this line`,
       onclick: () => {
-        for (const node of [...element.childNodes]) if (!(node instanceof Element && node.matches(".n,.t"))) node.remove();
+        for (const node of [...element.childNodes]) if (!(node instanceof Element && node.matches(".n,.t,.tag"))) node.remove();
         write(element, row, row.text.length);
       },
     }),

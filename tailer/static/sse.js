@@ -12,9 +12,10 @@
 
 /**
  * @param {(event: ServerEvent) => void} onEvent
+ * @param {(id: string) => void} [onId]  Also of an id without an event.
  * @returns {(text: string) => void}  Takes the next piece.
  */
-export function parser(onEvent) {
+export function parser(onEvent, onId) {
   let rest = "";
   let name = "";
   let id = "";
@@ -25,6 +26,7 @@ export function parser(onEvent) {
   function take(line) {
     if (line === "") {
       if (data !== null) onEvent({ name: name || "message", id, data });
+      if (id) onId?.(id);
       name = id = "";
       data = null;
       return;

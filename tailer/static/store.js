@@ -15,7 +15,8 @@ export const MAX_ROWS = 200_000;
 export const MAX_CHARS = 32_000_000;
 
 /**
- * @typedef {import("./types.js").Row & {flags?: number, group?: number, mark?: string}} Line
+ * @typedef {import("./types.js").Row & {flags?: number, group?: number, mark?: string,
+ *   tag?: import("./types.js").Tag}} Line
  *
  * @typedef {object} Block
  * @property {Line[]} rows
@@ -143,7 +144,7 @@ export class Store {
       this.unread.push(row);
     }
     this.readUp(this.midline ? 1 : 0);
-    if (this.rows > MAX_ROWS || this.chars > MAX_CHARS) this.trim();
+    this.trim();
   }
 
   /** The log is over: the last row means something now, too. */

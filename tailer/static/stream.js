@@ -38,6 +38,10 @@ export class Stream {
     this.followers = new Set();
     /** @type {((event: import("./sse.js").ServerEvent) => void) | null} */
     this.onList = null;
+    /** A view of many logs as one, instead of followers. @type {import("./merged.js").Merged | null} */
+    this.merged = null;
+    /** Where that is in its logs. */
+    this.bookmark = "";
     /** @type {Set<(connection: Connection) => void>} */
     this.watchers = new Set();
     /** @type {Connection} */
@@ -72,6 +76,13 @@ export class Stream {
   /** @param {Follower} follower */
   remove(follower) {
     if (this.followers.delete(follower)) this.restart();
+  }
+
+  /** @param {import("./merged.js").Merged | null} merged  What is shown; null: no longer. */
+  merge(merged) {
+    this.merged = merged;
+    this.bookmark = "";
+    this.restart();
   }
 
   /** Connect anew soon, because what is wanted has changed. */
@@ -124,8 +135,9 @@ export class Stream {
       const cursor = follower.cursor();
       if (cursor !== null) wanted.push(`job=${encodeURIComponent(follower.job)}@${cursor}`);
     }
+    if (this.merged) wanted.splice(0, wanted.length, this.merged.query);
     if (this.onList) wanted.push("list=1");
-    return wanted.length ? wanted.join("&") : null;
+    return wanted.length ? `json=${this.merged ? 1 : "chunks"}&${wanted.join("&")}` : null;
   }
 
   async connect() {
@@ -137,8 +149,11 @@ export class Stream {
     if (this.request !== request) return;
     this.tell(this.connection.state === "asking" && !follows ? "asking" : "connecting");
     try {
-      const response = await fetch(withLink(`${this.base}stream?${query}${follows ? "" : "&follow=0"}`), {
-        headers: { Accept: "text/event-stream, application/problem+json" },
+      const response = await fetch(withLink(`${this.base}logs?${query}${follows ? "" : "&follow=0"}`), {
+        headers: {
+          Accept: "text/event-stream, application/problem+json",
+          ...(this.bookmark ? { "Last-Event-ID": this.bookmark } : {}),
+        },
         signal: request.signal,
         cache: "no-store",
       });
@@ -164,8 +179,13 @@ export class Stream {
     let job = "";
     const parse = parser((event) => {
       if (this.request !== request) return;
-      if (event.name === "job") job = JSON.parse(event.data).job;
-      else this.dispatch(job, event);
+      if (event.name === "job") {
+        const about = JSON.parse(event.data);
+        job = about.job;
+        this.merged?.begin(about);
+      } else this.dispatch(job, event);
+    }, (id) => {
+      if (this.request === request && this.merged) this.bookmark = id;
     });
     for (;;) {
       const { done, value } = await reader.read();
@@ -180,6 +200,7 @@ export class Stream {
   dispatch(job, event) {
     if (event.name === "jobs") this.onList?.(event);
     else if (event.name === "error" && isPassing(JSON.parse(event.data).status)) throw new Error(JSON.parse(event.data).title);
+    else if (this.merged) this.merged.take(job, event);
     else for (const follower of this.followers) if (follower.job === job) follower.take(event);
   }
 

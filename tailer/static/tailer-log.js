@@ -8,15 +8,12 @@
  * changed in a way that one may want in a URL.
  */
 
-import { rules } from "./colours.js";
+import { sheet } from "./colours.js";
 import { h } from "./dom.js";
 import { Pane } from "./pane.js";
 
 /** Two levels up from /assets/DIGEST/tailer-log.js. */
 const BASE = new URL("../../", import.meta.url).href;
-
-/** @type {CSSStyleSheet | undefined} */
-let colours;
 
 export class TailerLog extends HTMLElement {
   static observedAttributes = ["job", "theme"];
@@ -38,11 +35,7 @@ export class TailerLog extends HTMLElement {
 
   connectedCallback() {
     const root = /** @type {ShadowRoot} */ (this.shadowRoot);
-    if (!colours) {
-      colours = new CSSStyleSheet();
-      colours.replaceSync(rules());
-    }
-    root.adoptedStyleSheets = [colours];
+    root.adoptedStyleSheets = [sheet()];
     const pane = new Pane(this, this.getAttribute("base") ?? BASE, this.job);
     const style = h("link", { rel: "stylesheet", href: new URL("./pane.css", import.meta.url).href });
     style.addEventListener("load", () => pane.view.measure());

@@ -18,5 +18,13 @@
  * @property {boolean} err  Whether any of it came from stderr.
  * @property {string} text
  * @property {Run[] | null} runs  Lengths add up to that of the text; null: all of it has the default style.
+ *
+ * @typedef {object} Tag  Whose a row is, among rows of many logs.
+ * @property {string} job
+ * @property {string} short  The job's id, short if it is one of RQ's own.
+ * @property {string} name  Of its function, without its module.
+ * @property {string} title  All of it.
+ * @property {string} href
+ * @property {number} colour
  */
 export {};

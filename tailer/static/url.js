@@ -7,7 +7,8 @@ const LEVELS = new Set(["error", "warning"]);
 const LAYOUT = /^[1-9]x[1-9]$/;
 const LINK = /^[\w.-]{1,1000}$/;
 /** A link must not make a page follow any number of logs. */
-const MOST_JOBS = 64;
+const MOST_JOBS = 32;
+const MOST_QUEUES = 16;
 
 /**
  * @typedef {object} State
@@ -25,6 +26,8 @@ const MOST_JOBS = 64;
  * @property {"off" | "abs" | "rel" | "delta" | null} time
  * @property {{from: number, to: number} | null} line
  * @property {boolean} end  Open at the end, also if there is a traceback to show. Never with a line.
+ * @property {string[]} queues  Whose jobs are shown as one log.
+ * @property {boolean} merge  Show the jobs as one log.
  * @property {string} layout  Columns and rows of panes: "2x1" beside each other, "1x2" one above the other; or "".
  * @property {string} link  The credential of a link that reads one log; or "".
  */
@@ -43,8 +46,9 @@ export function parse(pathname, search, hash, base) {
   const wrap = given.get("wrap");
   const layout = given.get("layout") ?? "";
   const link = given.get("link") ?? "";
+  const jobs = [...new Set(job.filter((id) => JOB.test(id)))].slice(0, MOST_JOBS);
   return {
-    jobs: [...new Set(job.filter((id) => JOB.test(id)))].slice(0, MOST_JOBS),
+    jobs,
     attempt: whole(given.get("attempt")) || null,
     q: given.get("q") ?? "",
     re: given.get("re") === "1",
@@ -58,6 +62,8 @@ export function parse(pathname, search, hash, base) {
     time: TIMES.has(time) ? /** @type {State["time"]} */ (time) : null,
     line: lines(hash),
     end: hash === "#end",
+    queues: path === "view" ? [...new Set(given.getAll("queue").filter(Boolean))].slice(0, MOST_QUEUES) : [],
+    merge: jobs.length > 1 && given.get("merge") === "1",
     layout: LAYOUT.test(layout) ? layout : "",
     link: LINK.test(link) ? link : "",
   };
@@ -79,7 +85,9 @@ function lines(hash) {
 /** @param {State} state @param {string} base @returns {string}  Its URL, no longer than `parse` needs it. */
 export function format(state, base) {
   const query = new URLSearchParams();
-  if (state.jobs.length > 1) for (const job of state.jobs) query.append("job", job);
+  const several = state.jobs.length > 1 || state.queues.length > 0;
+  if (several) for (const job of state.jobs) query.append("job", job);
+  for (const queue of state.queues) query.append("queue", queue);
   /** @param {string} name @param {string | number | boolean | null} value */
   const set = (name, value) => value && query.set(name, value === true ? "1" : String(value));
   set("attempt", state.attempt);
@@ -93,9 +101,10 @@ export function format(state, base) {
   set("err", state.err);
   if (state.wrap !== null) query.set("wrap", state.wrap ? "1" : "0");
   set("t", state.time);
+  set("merge", state.merge && state.jobs.length > 1);
   set("layout", state.layout);
   set("link", state.link);
-  const path = state.jobs.length > 1 ? "view" : state.jobs.length ? `jobs/${state.jobs[0]}` : "";
+  const path = several ? "view" : state.jobs.length ? `jobs/${state.jobs[0]}` : "";
   const { line } = state;
   const hash = line ? `#L${line.from}${line.to > line.from ? `-L${line.to}` : ""}` : state.end ? "#end" : "";
   return `${base}${path}${query.size ? `?${query}` : ""}${hash}`;

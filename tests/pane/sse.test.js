@@ -29,6 +29,13 @@ test("it does not matter where a stream is cut", () => {
   assert.deepEqual(read(...STREAM), whole);
 });
 
+test("an id counts without an event, too", () => {
+  const ids = [];
+  const parse = parser(() => {}, (id) => ids.push(id));
+  parse("retry: 1\nid: a@1:0\n\ndata: x\n\nid: a@1:1\ndata: y\n\n");
+  assert.deepEqual(ids, ["a@1:0", "a@1:1"]);
+});
+
 test("what has no data is no event, and what is not complete is none yet", () => {
   assert.deepEqual(read("id: 1\n\nevent: x\n\ndata: incomplete\n"), []);
   assert.deepEqual(read("data\n\n"), [{ name: "message", id: "", data: "" }]);

@@ -29,8 +29,11 @@ function anyState(number) {
   const text = () => Array.from({ length: number(8) }, () => one(..."a &=+#%?/\\\"'<>.*ü\u{1f600}\u0000\n")).join("");
   const from = 1 + number(1_000_000);
   const line = one(null, { from, to: from }, { from, to: from + number(1000) });
+  const jobs = [...new Set(Array.from({ length: number(4) }, id))];
   return {
-    jobs: [...new Set(Array.from({ length: number(4) }, id))],
+    jobs,
+    queues: one([], [], [...new Set(Array.from({ length: number(3) }, text))].filter(Boolean)),
+    merge: jobs.length > 1 && one(true, false),
     attempt: one(null, 1, 1 + number(1000)),
     q: text(),
     re: one(true, false),
@@ -89,6 +92,8 @@ test("the documented forms are understood", () => {
     jobs: ["a", "b"],
     layout: "2x1",
   });
+  assert.deepEqual(read("/view?job=a&job=b&merge=1"), { ...NOTHING, jobs: ["a", "b"], merge: true });
+  assert.deepEqual(read("/view?queue=mail&queue=a+b"), { ...NOTHING, queues: ["mail", "a b"] });
   for (const url of ["/", "/jobs"]) assert.deepEqual(read(url), NOTHING);
 });
 
@@ -111,7 +116,8 @@ test("what is not a job's id gives no job", () => {
 
 test("a link cannot make a page follow any number of jobs", () => {
   const query = Array.from({ length: 500 }, (_, i) => `job=j${i}`).join("&");
-  assert.equal(read(`/view?${query}`).jobs.length, 64);
+  assert.equal(read(`/view?${query}`).jobs.length, 32);
+  assert.equal(read(`/view?${query.replaceAll("job=", "queue=")}`).queues.length, 16);
 });
 
 test("what cannot be understood is ignored", () => {
