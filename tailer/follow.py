@@ -12,7 +12,7 @@ from tailer.errors import StoreUnavailable
 from tailer.hub import Hub
 from tailer.jobs import JobState
 from tailer.reader import LogReader
-from tailer.records import Chunk, End, Hole, Record
+from tailer.records import Attempt, Chunk, End, Hole, Record
 from tailer.store import Cursor, LogSummary, now_ms
 
 FOREVER = float("inf")
@@ -95,6 +95,9 @@ def _all(reader: LogReader) -> Iterator[Record]:
     relocated, last = False, None
     while True:
         records = reader.read()
+        if relocated and last is not None:
+            # At the place where it began, a log without output begins again.
+            records = [record for record in records if not isinstance(record, Attempt)]
         if not records and (relocated or isinstance(last, End)):
             return
         if not records:
