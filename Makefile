@@ -20,11 +20,14 @@ install: .venv/installed ## set up .venv with Tailer and what it needs
 demo: install ## run Redis, a worker and the web side, with jobs to look at
 	$(BIN)/tailer demo
 
-check: .venv/installed node_modules/installed ## lint, formatting and types
+check: .venv/installed node_modules/installed ## lint, formatting, types and the files of deploy/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(NODE) node_modules/typescript/bin/tsc
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
 
 test: .venv/installed ## the whole check: as CI does it
 	scripts/system-packages

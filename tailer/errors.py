@@ -126,6 +126,16 @@ class ArchiveUnavailable(StoreUnavailable):
     title = "The archive is not reachable"
 
 
+class UntrustedRedis(StoreUnavailable):
+    """Redis presents a certificate that this machine has no reason to trust; ``words`` are OpenSSL's."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(
+            f"Redis: {words.rstrip('.')}: name its CA by ?ssl_ca_certs=FILE at the end of its URL, or, in a network"
+            " that you trust, set TAILER_REDIS_VERIFY=0"
+        )
+
+
 class TooManyFollowers(TailerError):
     """This web process may not open more files, and each follower's connection is one."""
 
@@ -138,6 +148,12 @@ class TooManyForReader(TailerError):
 
     status = 429
     title = "Follower limit reached"
+
+
+class TooManySearches(TooManyForReader):
+    """As many searches run as may run at once."""
+
+    title = "Search limit reached"
 
 
 class LinksOff(TailerError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tailer import tokens
 from tailer.errors import SettingsError
@@ -52,6 +52,7 @@ class Settings:
     log_url: str | None = None
     rq_url: str = DEFAULT_REDIS_URL
     rq_url_given: bool = False
+    redis_verify: bool = True
     capture: str = "separate"
     console: bool = True
     ttl: int = 7 * 24 * 3600
@@ -87,14 +88,16 @@ class Settings:
         """
         rq_url = _first(environ, "RQ_REDIS_URL", "REDIS_URL")
         log_url = _first(environ, "TAILER_REDIS_URL")
+        verify = _read(environ, "TAILER_REDIS_VERIFY", cls.redis_verify, switch)
         auth = _read(environ, "TAILER_AUTH", cls.auth, _choice(AUTH_MODES))
         given = _read_secret(environ, "TAILER_TOKENS", cls.tokens, tokens.parse)
         if given and auth == "none":
             raise SettingsError("TAILER_AUTH", auth, "with TAILER_TOKENS nobody reads without a token")
         return cls(
-            log_url=redis_url(*log_url) if log_url else None,
-            rq_url=redis_url(*rq_url) if rq_url else cls.rq_url,
+            log_url=redis_url(*log_url, verify=verify) if log_url else None,
+            rq_url=redis_url(*rq_url, verify=verify) if rq_url else cls.rq_url,
             rq_url_given=rq_url is not None,
+            redis_verify=verify,
             capture=_read(environ, "TAILER_CAPTURE", cls.capture, _choice(CAPTURE_MODES)),
             console=_read(environ, "TAILER_CONSOLE", cls.console, switch),
             ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
@@ -337,8 +340,12 @@ def _credentials(match: re.Match[str]) -> dict[str, str | None]:
     return {"username": unquote(match[1] or "") or None, "password": unquote(match[2] or "") or None}
 
 
-def redis_url(variable: str, value: str) -> str:
-    """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``."""
+def redis_url(variable: str, value: str, *, verify: bool = True) -> str:
+    """Return ``value`` if it is a Redis URL that Tailer can use, else raise ``SettingsError`` for ``variable``.
+
+    Without ``verify``, a ``rediss://`` URL that does not itself say whether the server's certificate is looked at gets
+    the option by which it is not.
+    """
     import redis  # noqa: PLC0415 (gunicorn's own process reads settings before gevent has patched what this imports)
 
     allowed = "use redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, with redis-py's options behind a ?"
@@ -358,6 +365,8 @@ def redis_url(variable: str, value: str) -> str:
         usable = usable and (parts.scheme == "unix" or bool(re.fullmatch("/?[0-9]{0,9}", parts.path)))
         # What redis-py does not know, it would refuse at the first connection only; this makes none.
         redis.ConnectionPool.from_url(value).make_connection()
+        if not verify and parts.scheme == "rediss" and "ssl_cert_reqs" not in parse_qs(parts.query):
+            value += ("&" if parts.query else "?") + "ssl_cert_reqs=none"
     except (ValueError, TypeError, redis.RedisError):
         usable = False
     if not usable:

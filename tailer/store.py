@@ -43,7 +43,15 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from tailer.cluster import Cluster
-from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, TailerError, UnknownJob
+from tailer.errors import (
+    AttemptMissing,
+    CorruptRecord,
+    LogClosed,
+    StoreUnavailable,
+    TailerError,
+    UnknownJob,
+    UntrustedRedis,
+)
 from tailer.reader import Cursor as Cursor  # noqa: PLC0414 (it is part of this module's interface)
 from tailer.reader import LogReader
 from tailer.records import (
@@ -314,13 +322,16 @@ def now_ms() -> int:
 def redis_errors() -> Iterator[None]:
     """Turn redis-py's errors into ``StoreUnavailable``, with Redis's own words.
 
-    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait.
+    A key of the wrong type becomes ``CorruptRecord``: it would not help to wait. Nor would it with a certificate that
+    is not trusted, ``UntrustedRedis``.
     """
     try:
         yield
     except redis.RedisError as error:
         if "WRONGTYPE Operation" in str(error):
             raise CorruptRecord(f"Redis: {error}") from error
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise UntrustedRedis(str(error)) from error
         raise StoreUnavailable(f"Redis: {error}" if str(error) else f"Redis: {type(error).__name__}") from error
 
 
@@ -329,11 +340,14 @@ class LogStore:
 
     All methods raise ``StoreUnavailable`` when Redis cannot be reached or refuses, and ``UnknownJob`` for a job id
     that RQ would not accept. ``ttl`` is in seconds, and so is ``remember``, for how long at least entries of the index
-    are kept.
+    are kept. Logs that are not ``listed`` appear in no list of jobs.
     """
 
-    def __init__(self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600, remember: int = 0) -> None:
+    def __init__(
+        self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600, remember: int = 0, listed: bool = True
+    ) -> None:
         self.connection = connection
+        self._listed = listed
         self._ttl_ms = ttl * 1000
         self._index_ms = max(2 * ttl, remember) * 1000
         self._start = connection.register_script(_START)
@@ -371,6 +385,8 @@ class LogStore:
         raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
 
     def _touch_index(self, job_id: str, *, only_if_missing: bool = False) -> None:
+        if not self._listed:
+            return
         now = now_ms()
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.zadd(INDEX, {job_id: now}, nx=only_if_missing)
@@ -411,7 +427,8 @@ class LogStore:
         args += [self._ttl_ms, wake_channel(job_id), "0" if end.outcome == "lost" else "1"]
         with redis_errors():
             answer = self._end(keys=_written_keys(job_id, end.attempt), args=args)
-            self.connection.zadd(INDEX, {job_id: now_ms()})
+            if self._listed:
+                self.connection.zadd(INDEX, {job_id: now_ms()})
         return self._offset(job_id, end.attempt, answer)
 
     def _offset(self, job_id: str, attempt: int, answer: bytes) -> int:

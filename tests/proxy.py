@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -28,14 +29,16 @@ class Trap:
 class Proxy:
     """Passes on what comes to `url` to the server at another URL, for as long as the block lasts.
 
-    `delay` is how many seconds later each piece is passed on, in either direction; `cuts` counts calls of `cut`.
+    `delay` is how many seconds later each piece is passed on, in either direction; `cuts` counts calls of `cut`. Once
+    the server has answered, a connection on which nothing passes for `idle` seconds is closed, as by many proxies.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, idle: float | None = None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.url = urlsplit(url)._replace(netloc=f"127.0.0.1:{port}").geturl()
         self.delay = 0.0
+        self.idle = idle
         self.cuts = 0
         self._open: set[socket.socket] = set()
         self._passing = threading.Event()
@@ -96,15 +99,31 @@ class Proxy:
                     client.close()
                     continue
                 self._open.add(server)
-                caught = threading.Event()
+                caught, passed = threading.Event(), list[float]()
                 for towards_server, source, sink in ((True, client, server), (False, server, client)):
                     threading.Thread(
-                        target=self._pass, args=(source, sink, caught, towards_server), daemon=True
+                        target=self._pass, args=(source, sink, caught, passed, towards_server), daemon=True
                     ).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, caught: threading.Event, towards_server: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(PIECE):
+    def _receive(self, source: socket.socket, passed: list[float], towards_server: bool) -> bytes:
+        """The next piece; empty at the end, and when nothing has passed in either direction for too long."""
+        while self.idle and not select.select([source], [], [], self.idle / 10)[0]:
+            if passed and time.monotonic() - passed[0] > self.idle:
+                return b""
+        if passed or not towards_server:
+            passed[:] = [time.monotonic()]
+        return source.recv(PIECE)
+
+    def _pass(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        caught: threading.Event,
+        passed: list[float],
+        towards_server: bool,
+    ) -> None:
+        with contextlib.suppress(OSError, ValueError):  # select says ValueError of a socket that was closed meanwhile
+            while data := self._receive(source, passed, towards_server):
                 trap = next((trap for trap in self._traps if trap.wanted in data), None) if towards_server else None
                 if trap:
                     self._traps.remove(trap)

@@ -359,6 +359,23 @@ def test_the_guarantees_name_tests_that_are_there():
         assert not test or f"def {test}(" in modules[module], f"{module}::{test}"
 
 
+def test_the_deploys_name_tests_that_are_there():
+    """Whatever is said to have been tried has its test."""
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "deploys.md").read_text())
+
+    assert len(named) >= 6
+    assert set(named) <= set(sources())
+
+
+def test_the_files_of_deploys_name_settings_that_are_there():
+    """No file to copy sets a variable that nothing reads."""
+    files = [ROOT / "app.json", *(path for path in (ROOT / "deploy").rglob("*") if path.is_file())]
+    named = {name for path in files for name in re.findall(r"\bTAILER_[A-Z_]+", path.read_text())}
+
+    assert named
+    assert named <= variables()
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_guarantees_have_every_fault(group):
     """There is a row for each fault that is tried, in order, and for no other; `make faults` writes them."""
