@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
 from tailer import links, login, metrics, pane, requests
+from tailer.about import about
 from tailer.arrivals import Arrivals
 from tailer.auth import Access, Identify, check_origin, scheme
 from tailer.board import Board, View
@@ -28,7 +29,6 @@ from tailer.errors import (
     Unauthorized,
     UrlTooLong,
 )
-from tailer.findings import FINDERS
 from tailer.follow import follow, snapshot
 from tailer.formats import ENCODERS, SSE, rfc3339
 from tailer.gathered import Processes, Servers, Workers
@@ -46,6 +46,7 @@ from tailer.query import LogQuery, duration, preferred
 from tailer.reader import PIECE
 from tailer.readers import Reader
 from tailer.search import PLACES, READ, search, total_of
+from tailer.search_formats import FINDERS
 from tailer.settings import Settings
 from tailer.store import LogSummary
 from tailer.streaming import stream
@@ -348,6 +349,14 @@ def readyz() -> Response:
         logger.warning("not ready: %s", error)
         raise StoreUnavailable("see the server's log") from None
     return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/about")
+def describe_server() -> Response:
+    """Tell of this server, and how the request looks from here, behind all proxies."""
+    tailer = _tailer()
+    _check_list(_reader())
+    return jsonify(about(request, tailer.settings, auth=tailer.access.kind))
 
 
 @blueprint.get("/metrics")

@@ -19,6 +19,7 @@ from tailer.store import connect
 from tests import user_code
 from tests.stack import Stack, worker_process
 from tests.waiting import wait_until
+from worker import SpawnWorker
 
 NAMES = ("Worker", "SimpleWorker")
 FORKING = ("Worker", "SpawnWorker")
@@ -479,3 +480,11 @@ def test_worker_pool(stack: Stack):
     stack.work(queue, "--num-workers", "2", command="rq worker-pool")
     assert [job.return_value(refresh=True) for job in jobs] == [[job.id, job.id, True] for job in jobs]
     assert all(stack.log(job.id).end.outcome == "finished" for job in jobs)
+
+
+def test_an_rq_that_spawns_its_own_class_only_is_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch):
+    """With RQ 2 our SpawnWorker takes no job, and says which class to use; its horse would capture nothing."""
+    monkeypatch.setattr("rq.version.VERSION", "2.12.0")
+    one = SpawnWorker([stack.queue()], connection=stack.connection)
+    with pytest.raises(SystemExit, match=r"SpawnWorker needs RQ 3, and this is RQ 2\.12\.0; use worker\.Worker"):
+        one.bootstrap()

@@ -9,18 +9,20 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import rq.version
 import rq.worker
 from redis import RedisError
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.logutils import setup_loghandlers
 from rq.timeouts import JobTimeoutException
 
+from tailer import __version__
 from tailer.errors import SettingsError
 from tailer.logs import CURRENT, use_json
 from tailer.records import Attempt, End
 from tailer.settings import Settings
 from tailer.store import LogStore
-from tailer.workers import CAPTURE_FIELD
+from tailer.workers import CAPTURE_FIELD, VERSION_FIELD
 from worker import horse
 from worker.aftercare import EXIT_PATIENCE_S, Aftercare
 from worker.capture import Capture, State
@@ -47,6 +49,9 @@ RQS_LOGGERS = ("rq.worker", "rq.job", "rq.scheduler")
 HANDED_OVER = "TAILER_CAPTURE_FDS"
 """How a spawned work horse learns which inherited fds are the capture's. Internal; not a setting."""
 
+SPAWNS_OURS = 3
+"""The first version of RQ that makes a spawned work horse of the worker's own class."""
+
 
 class _Recording(_Base):
     """What all four classes share. No failure in here reaches the job: it then runs as under plain RQ."""
@@ -68,7 +73,8 @@ class _Recording(_Base):
         self._open_log()
         super().bootstrap(*args, **kwargs)
         with _harmless("saying that this worker captures"):
-            self.connection.hset(self.key, CAPTURE_FIELD, self._settings.capture)
+            fields = [CAPTURE_FIELD, self._settings.capture, VERSION_FIELD, __version__]
+            self.connection.hset(self.key, items=fields)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Tell with all that is logged meanwhile which job it is about."""
@@ -293,6 +299,13 @@ class _Spawning(rq.worker.SpawnWorker):
     """Hands the capture over to a spawned horse; a forked one has it."""
 
     _capture: Capture | None = None
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse RQ 2, whose spawned horses are always of RQ's own class: nothing of a job would be captured."""
+        version = rq.version.VERSION
+        if int(version.partition(".")[0]) < SPAWNS_OURS:
+            raise SystemExit(f"tailer: worker.SpawnWorker needs RQ 3, and this is RQ {version}; use worker.Worker")
+        super().bootstrap(*args, **kwargs)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         if not (capture := self._capture):
