@@ -26,7 +26,7 @@ from tailer.volume import Writer
 
 logger = logging.getLogger(__name__)
 
-SWEEP_S = 10.0
+SWEEP_S = 5.0
 """How often is looked for logs that have ended."""
 WHOLE_S = 3600.0
 """How often all logs are looked at, for those whose end was not told; more often if they live for less long."""

@@ -46,6 +46,13 @@ class Access:
         """Whether people log in with a token: Tailer's own login page is for them."""
         return bool(self._names) and self._identify is None
 
+    @property
+    def kind(self) -> str:
+        """Who decides who may read: ``app``, ``tokens``, or ``TAILER_AUTH``'s ``loopback`` and ``none``."""
+        if self._identify:
+            return "app"
+        return "tokens" if self._names else self._settings.auth
+
     def reader(self, request: Request) -> Reader:
         """Return whom the request comes from.
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ from tailer.archiver import Archiver
 from tailer.client import RemoteLog, Web
 from tailer.demo import demo as run_demo
 from tailer.direct import DirectLog, DirectLogs
-from tailer.doctor import FAIL, examine
+from tailer.doctor import examine, report
 from tailer.errors import ExitCode, TailerError
 from tailer.hub import Hub
 from tailer.listing import ListQuery, page
@@ -32,7 +33,7 @@ from tailer.many_client import RemoteLogs
 from tailer.many_query import ManyQuery
 from tailer.many_screen import ManyScreen, wants_colours
 from tailer.query import LogQuery
-from tailer.settings import Settings, web_url
+from tailer.settings import DAY_S, Settings, web_url
 from tailer.stack import up as run_up
 from tailer.store import connect, redis_errors
 from tailer.terminal import WIDEST_LINE, Screen, exit_code, jobs_table, printable
@@ -357,17 +358,35 @@ def archive(*, once: bool) -> None:
     archiver.run(stop)
 
 
-@main.command(epilog=_examples("tailer doctor", "TAILER_URL=https://logs.example.org tailer doctor"))
-def doctor() -> None:
+@main.command(
+    epilog=_examples(
+        "tailer doctor",
+        "tailer doctor --url https://logs.example.org",
+        "tailer doctor --url https://logs.example.org --idle 120",
+        "tailer doctor --json | jq -r '.findings[] | select(.level == \"fail\") | .text'",
+    )
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0, max=DAY_S),
+    metavar="SECONDS",
+    help="How long a followed log is silent; by default a second more than the heartbeat.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--strict", is_flag=True, help="Leave with 2 also where there are warnings.")
+@url_option
+def doctor(*, idle: float | None, as_json: bool, strict: bool, url: str | None) -> None:
     """Look at settings, Redis, workers and the web side, and say what to do where something is wrong.
 
-    Leaves with 2 if something must be repaired, else with 0.
+    One line for each finding: ok, warn (it works, and something may be lost or late), fail (it does not work) or skip
+    (it could not be looked at). With a URL, a log of its own is written to Redis, followed through that URL in every
+    format, and removed; this takes some seconds more than the heartbeat, 20 s unless set otherwise.
+
+    Leaves with 2 if something fails, else with 0.
     """
-    failed = False
-    for finding in examine():
-        click.echo(f"{finding.level:<4}  {finding.subject}: {printable(finding.text, widest=400)}")
-        failed = failed or finding.level == FAIL
-    sys.exit(ExitCode.TROUBLE if failed else ExitCode.FINISHED)
+    with closing(examine(url, idle, lambda line: click.echo(f"tailer: {line}", err=True))) as findings:
+        well = report(findings, as_json=as_json, strict=strict)
+    sys.exit(ExitCode.FINISHED if well else ExitCode.TROUBLE)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class Web:
         retries = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
         self._pool = urllib3.PoolManager(
             retries=retries,
+            maxsize=8,  # threads that ask at the same time
             timeout=urllib3.Timeout(connect=CONNECT_S, read=silence),
             headers={"Accept": _ACCEPT, **credential},
         )
@@ -56,28 +57,33 @@ class Web:
         parameters: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         *,
         method: str = "GET",
-        last_event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """Ask for ``path``; returns the answer with its body still to be read.
+        """Ask for ``path``, with more ``headers``; returns the answer with its body still to be read.
 
         Raises:
             WebUnavailable: there is no answer, or one that says "later".
             TailerError: an answer that tells of no success, in the server's words.
         """
         try:
-            headers = {**self._pool.headers, **({"Last-Event-ID": last_event_id} if last_event_id else {})}
             response = self._pool.request(
-                method, self.url + path, fields=parameters, headers=headers, preload_content=False
+                method,
+                self.url + path,
+                fields=parameters,
+                headers={**self._pool.headers, **(headers or {})},
+                preload_content=False,
             )
         except HTTPError as error:
             raise WebUnavailable(f"{self.url}: {cause_of(error)}") from None
-        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+        if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
             raise self._problem(response)
         return response
 
-    def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
+    def get(
+        self, path: str, parameters: Mapping[str, str] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """Return what the JSON at ``path`` says; raises as ``open``."""
-        return self._read(self.open(path, parameters))
+        return self._read(self.open(path, parameters, headers=headers))
 
     def link(self, job_id: str, duration: str) -> Any:
         """Have a link made for a job's log: see ``POST /jobs/<id>/link`` in the protocol; raises as ``open``."""

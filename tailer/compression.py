@@ -8,7 +8,6 @@ from typing import Protocol
 import zstandard
 from werkzeug.datastructures import Accept
 
-from tailer.follow import Event
 from tailer.records import Chunk
 
 WINDOW_LOG = 17
@@ -21,7 +20,7 @@ class Packer(Protocol):
 
     encoding: str
 
-    def pack(self, data: bytes, event: Event) -> bytes:
+    def pack(self, data: bytes, event: object) -> bytes:
         """Return the next piece, which stands for ``event``, compressed and complete."""
 
     def end(self) -> bytes:
@@ -36,7 +35,7 @@ class Gzip:
     def __init__(self) -> None:
         self._stream = zlib.compressobj(6, wbits=31)
 
-    def pack(self, data: bytes, event: Event) -> bytes:
+    def pack(self, data: bytes, event: object) -> bytes:
         """Compress as ``Packer``."""
         del event
         return self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
@@ -59,7 +58,7 @@ class Zstd:
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
         self._frame: zstandard.ZstdCompressionObj | None = None
 
-    def pack(self, data: bytes, event: Event) -> bytes:
+    def pack(self, data: bytes, event: object) -> bytes:
         """Compress as ``Packer``."""
         if isinstance(event, Chunk) and event.frame and data is event.data:
             return self._close() + event.frame

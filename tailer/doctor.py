@@ -1,133 +1,96 @@
-"""`tailer doctor`: looks at all that following a job needs, and says what to do where something is wrong."""
+"""`tailer doctor`: looks at all that following a job needs, and says what to do where something is wrong.
+
+What is looked at: ``redis_health`` for each Redis, RQ's workers here, ``web_health`` for the web side and what lies
+between. Nothing is changed, but for a log of its own that is written and removed.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict
 
+import click
 import redis
 
-from tailer.client import Web, events_of
-from tailer.cluster import Cluster
-from tailer.errors import SettingsError, StoreUnavailable, TailerError
-from tailer.follow import Final
+from tailer.errors import SettingsError, StoreUnavailable
+from tailer.findings import FAIL, OK, SKIP, WARN, Finding
+from tailer.redis_health import examine_redis
 from tailer.settings import Settings
-from tailer.store import connect, redis_errors
-from tailer.workers import live_workers
+from tailer.store import connect
+from tailer.terminal import printable
+from tailer.versions import UNKNOWN, versions
+from tailer.web_health import WebSide
+from tailer.workers import WorkerState, live_workers
 
-OK, WARN, FAIL = "ok", "warn", "fail"
-OLDEST = (6, 2)
-PINGS = 20
-SLOW_MS = 10.0
-"""Round trips that take longer make every line arrive late, and a worker ship more slowly than a job may print."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report: ``level`` is OK, WARN or FAIL, ``text`` says what is so and, if it is bad, what to do."""
-
-    level: str
-    subject: str
-    text: str
+OLDEST_RQ = (2, 6)
+WIDEST = 600
+"""Characters of a finding: some hold a server's own words."""
 
 
-def examine() -> Iterator[Finding]:
-    """Yield what is found, in the order in which one thing needs the other. Raises nothing; changes nothing."""
+def examine(url: str | None, idle: float | None, tell: Callable[[str], None]) -> Generator[Finding]:
+    """Yield what is found, in the order in which one thing needs the other. Raises nothing.
+
+    ``url`` is where the web side is, ``TAILER_URL`` if not given; ``idle`` and ``tell`` are ``WebSide``'s.
+    """
+    here = versions()
+    yield Finding(OK, "versions", ", ".join(f"{name} {version}" for name, version in here.items()))
     try:
         settings = Settings.from_env()
     except SettingsError as error:
         yield Finding(FAIL, "settings", str(error))
         return
     yield Finding(OK, "settings", f"capture {settings.capture}, logs kept {settings.ttl} s, {_readers(settings)}")
-    rq = connect(settings.rq_url)
-    if settings.log_url and settings.log_url != settings.rq_url:
-        yield from _logs(connect(settings.log_url))
-        yield from _server("Redis (RQ)", rq)
+    url = url or settings.url
+    logs: redis.Redis | None = None
+    if url and not settings.rq_url_given and not settings.log_url:
+        yield Finding(SKIP, "Redis", "not looked at, nor workers: REDIS_URL names none")
     else:
-        yield from _server("Redis", rq)
-    yield from _workers(rq)
-    if settings.url:
-        yield from _web(Web(settings.url, settings.token))
+        findings = list[Finding]()
+        for finding in _redis(settings):
+            findings.append(finding)
+            yield finding
+        if not any(finding.level == FAIL for finding in findings):
+            logs = connect(settings.log_url or settings.rq_url)
+        yield from _workers(connect(settings.rq_url), here)
+    if url:
+        yield from WebSide(url, settings.token, logs, idle=idle, tell=tell).examine()
     else:
-        yield Finding(OK, "web side", "not looked at: TAILER_URL names none")
+        yield Finding(SKIP, "web side", "not looked at: neither --url nor TAILER_URL names one")
+
+
+def report(findings: Iterable[Finding], *, as_json: bool, strict: bool) -> bool:
+    """Print the findings, each as soon as it is there, or all as one JSON document; returns whether all is well.
+
+    All is well if nothing fails, and if ``strict`` nothing is warned of either.
+    """
+    bad = {FAIL, WARN} if strict else {FAIL}
+    found = list[Finding]()
+    for finding in findings:
+        found.append(finding)
+        if not as_json:
+            click.echo(f"{finding.level:<4}  {finding.subject}: {printable(finding.text, widest=WIDEST)}")
+    well = not any(finding.level in bad for finding in found)
+    if as_json:
+        click.echo(json.dumps({"ok": well, "findings": [asdict(finding) for finding in found]}, indent=2))
+    return well
 
 
 def _readers(settings: Settings) -> str:
     return f"tokens of {len(settings.tokens)} readers" if settings.tokens else f"auth {settings.auth}"
 
 
-def _logs(connection: redis.Redis) -> Iterator[Finding]:
-    if not isinstance(connection, Cluster):
-        yield from _server("Redis (logs)", connection)
-        return
-    try:
-        with redis_errors():
-            servers = connection.servers()
-    except StoreUnavailable as error:
-        yield _unreachable("Redis (logs)", error)
-        return
-    for place, server in servers.items():
-        yield from _server(f"Redis (logs, {place})", server)
+def _redis(settings: Settings) -> Iterator[Finding]:
+    rq = connect(settings.rq_url)
+    if settings.log_url and settings.log_url != settings.rq_url:
+        yield from examine_redis("Redis (logs)", connect(settings.log_url), logs=True)
+        yield from examine_redis("Redis (RQ)", rq, logs=False)
+    else:
+        yield from examine_redis("Redis", rq, logs=True)
 
 
-def _unreachable(subject: str, error: StoreUnavailable) -> Finding:
-    return Finding(FAIL, subject, f"{error}; start it, or set REDIS_URL (TAILER_REDIS_URL for logs elsewhere)")
-
-
-def _server(subject: str, connection: redis.Redis) -> Iterator[Finding]:
-    try:
-        with redis_errors():
-            connection.ping()
-            info: Any = connection.info()
-    except StoreUnavailable as error:
-        yield _unreachable(subject, error)
-        return
-    yield _version(subject, info)
-    yield _eviction(subject, info)
-    try:
-        yield _latency(subject, connection)
-    except StoreUnavailable as error:
-        yield Finding(FAIL, subject, str(error))
-
-
-def _version(subject: str, info: dict[str, Any]) -> Finding:
-    told = str(info.get("redis_version", "unknown"))
-    name = f"Valkey {info['valkey_version']} (as Redis {told})" if "valkey_version" in info else f"Redis {told}"
-    numbers = tuple(int(part) for part in told.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST:
-        return Finding(FAIL, subject, f"{name}: Tailer needs Redis 6.2 or newer, or Valkey")
-    return Finding(OK, subject, name)
-
-
-def _eviction(subject: str, info: dict[str, Any]) -> Finding:
-    policy, limit = str(info.get("maxmemory_policy", "unknown")), int(info.get("maxmemory", 0))
-    room = f"maxmemory {limit // (1 << 20)} MiB" if limit else "no maxmemory"
-    if policy.startswith("allkeys-"):
-        advice = "evicts logs and RQ's own data when memory is short: use noeviction or volatile-ttl"
-        return Finding(WARN, subject, f"maxmemory-policy {policy} {advice}")
-    if limit and policy.startswith("volatile-"):
-        return Finding(OK, subject, f"{room}, policy {policy}: logs may go before their time when it is full")
-    return Finding(OK, subject, f"{room}, policy {policy}")
-
-
-def _latency(subject: str, connection: redis.Redis) -> Finding:
-    times = []
-    with redis_errors():
-        for _ in range(PINGS):
-            began = time.perf_counter()
-            connection.ping()
-            times.append((time.perf_counter() - began) * 1000)
-    median = statistics.median(times)
-    text = f"{median:.2f} ms a round trip (median of {PINGS})"
-    if median > SLOW_MS:
-        return Finding(WARN, subject, f"{text}: run workers and web side nearer to it")
-    return Finding(OK, subject, text)
-
-
-def _workers(connection: redis.Redis) -> Iterator[Finding]:
+def _workers(connection: redis.Redis, here: dict[str, str]) -> Iterator[Finding]:
     try:
         workers = live_workers(connection)
     except StoreUnavailable:
@@ -135,39 +98,36 @@ def _workers(connection: redis.Redis) -> Iterator[Finding]:
     if not workers:
         yield Finding(WARN, "workers", "none is alive: start one with `python -m worker`")
     for worker in workers:
-        queues = ", ".join(worker.queues)
-        if worker.capture:
-            yield Finding(OK, "workers", f"{worker.name} on {queues}: captures ({worker.capture})")
+        queues = " ".join(worker.queues)
+        where = f"{worker.name} on {', '.join(worker.queues)} (pid {worker.pid or '?'} at {worker.host or '?'})"
+        if not worker.capture:
+            advice = f"start it with `rq worker -w worker.Worker {queues}`"
+            yield Finding(WARN, "workers", f"{where}: does not capture its jobs' output: {advice}")
+        elif odd := _odd(worker, here):
+            yield Finding(WARN, "workers", f"{where}: captures ({worker.capture}), with {odd}")
         else:
-            advice = "start it with `rq worker -w worker.Worker`"
-            yield Finding(WARN, "workers", f"{worker.name} on {queues}: does not capture its jobs' output: {advice}")
+            yield Finding(OK, "workers", f"{where}: captures ({worker.capture})")
+    yield from _differing(workers)
 
 
-def _web(web: Web) -> Iterator[Finding]:
-    try:
-        web.open("/readyz").close()
-        yield Finding(OK, "web side", f"{web.url} answers, and reaches Redis")
-        finished = web.get("/jobs", {"status": "finished", "limit": "1"})["jobs"]
-        if not finished:
-            yield Finding(OK, "web side", "streaming not tried: no job has finished yet")
-            return
-        yield _streams(web, finished[0]["job_id"])
-    except TailerError as error:
-        yield Finding(FAIL, "web side", f"{error}; see that it runs, and that TAILER_URL is right")
-    except (KeyError, TypeError, IndexError):
-        yield Finding(FAIL, "web side", f"{web.stranger()}; see that TAILER_URL is right")
+def _odd(worker: WorkerState, here: dict[str, str]) -> str:
+    """Return what is wrong with a worker's versions, "" if nothing is."""
+    numbers = tuple(int(part) for part in worker.rq.split(".")[:2] if part.isdigit())
+    if numbers and numbers < OLDEST_RQ:
+        return f"rq {worker.rq}: Tailer's classes need {'.'.join(map(str, OLDEST_RQ))} or newer"
+    if worker.version not in {"", here["tailer"]}:
+        return f"tailer {worker.version}, here is {here['tailer']}: use one version everywhere"
+    major, ours = worker.rq.partition(".")[0], here["rq"].partition(".")[0]
+    if major and ours not in {UNKNOWN, major}:
+        return f"rq {worker.rq}, here is {here['rq']}: what one enqueues the other may not read"
+    return ""
 
 
-def _streams(web: Web, job_id: str) -> Finding:
-    """Follow a job that is over: the whole log must come, in pieces, and end by itself."""
-    response = web.open(f"/jobs/{job_id}/log", {"format": "ndjson", "tail": "1"})
-    buffered = "Content-Length" in response.headers
-    try:
-        events = [event for event, _ in events_of(response.data.split(b"\n"))]
-    except (ValueError, KeyError, TypeError):
-        return Finding(FAIL, "web side", f"{web.stranger()}; see that TAILER_URL is right")
-    if not events or not isinstance(events[-1], Final):
-        return Finding(FAIL, "web side", f"the log of {job_id} comes without its end: does a proxy cut streams?")
-    if buffered:
-        return Finding(WARN, "web side", "a proxy collects streams before it passes them on: turn its buffering off")
-    return Finding(OK, "web side", f"streams (the log of {job_id})")
+def _differing(workers: Sequence[WorkerState]) -> Iterator[Finding]:
+    """Yield a finding for each queue whose workers capture in several ways: a job's log depends on who takes it."""
+    modes = Counter((queue, worker.capture) for worker in workers if worker.capture for queue in worker.queues)
+    for queue in sorted({queue for queue, _ in modes}):
+        here = sorted(mode for name, mode in modes if name == queue and mode)
+        if len(here) > 1:
+            text = f"those of queue {queue} capture in different ways ({', '.join(here)})"
+            yield Finding(WARN, "workers", f"{text}: give all the same TAILER_CAPTURE")

@@ -150,6 +150,12 @@ class TooManyForReader(TailerError):
     title = "Follower limit reached"
 
 
+class TooManySearches(TooManyForReader):
+    """As many searches run as may run at once."""
+
+    title = "Search limit reached"
+
+
 class LinksOff(TailerError):
     """No key is set to sign links with."""
 

@@ -20,6 +20,8 @@ RETRY_S = 0.5
 """How soon a follower asks Redis again that could not be reached."""
 LOOK_AGAIN_S = 1.0
 """How soon a follower looks again while it waits for something that is not told."""
+SOON_S = 0.1
+"""How soon it looks whether the hub has asked RQ, where that is not told."""
 GONE_S = 8.0
 """How long a log that vanished while it was followed may take to come back; a worker rebuilds it within 5 s."""
 
@@ -61,16 +63,15 @@ def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
     while attempt is not None:
         reader = hub.store.reader(selection.job_id, cursor if cursor.attempt == attempt else Cursor(attempt))
         end = None
-        while records := reader.read():
-            for record in records:
-                allowed = _limit(record, selection)
-                if allowed is None:
-                    return
-                cursor = Cursor(attempt, allowed.end)
-                yield allowed, cursor
-                if _complete(record, selection):
-                    return
-                end = record if isinstance(record, End) else None
+        for record in _all(reader):
+            allowed = _limit(record, selection)
+            if allowed is None:
+                return
+            cursor = Cursor(attempt, allowed.end)
+            yield allowed, cursor
+            if _complete(record, selection):
+                return
+            end = record if isinstance(record, End) else None
         summary = hub.store.summary(selection.job_id)
         here = summary.attempt(attempt) if summary else None
         if end is None and here and here.end:
@@ -84,6 +85,23 @@ def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
         final = without_log(state)
     if final:
         yield Final(final), cursor
+
+
+def _all(reader: LogReader) -> Iterator[Record]:
+    """Yield what is there. Where it seems to end without its end, the place is looked up anew, once.
+
+    The list may be another one by now: rebuilt after a loss, or that of the archive.
+    """
+    relocated, last = False, None
+    while True:
+        records = reader.read()
+        if not records and (relocated or isinstance(last, End)):
+            return
+        if not records:
+            reader.relocate()
+        for last in records:
+            yield last
+        relocated = not records
 
 
 def follow(hub: Hub, selection: Selection, heartbeat: float) -> Generator[Placed | Pause]:
@@ -213,6 +231,9 @@ class _Walk:
         state = channel.state
         if state is None or not self._was_asked_after(self._end):
             channel.look()
+            if channel.summary is None:
+                # Of a log that Redis has no more, the hub tells nothing when it has asked.
+                self.patience = SOON_S
             return
         summary = channel.summary or self._ask_archive()
         if later := _next(summary, self._reader.attempt, self._selection):

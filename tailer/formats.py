@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 from tailer import channel
 from tailer.channel import Beat
 from tailer.follow import Event, Final
 from tailer.jobs import JobState
-from tailer.records import SYSTEM, Attempt, Chunk, End, Hole
+from tailer.records import SYSTEM, Attempt, Chunk, End, Hole, Record
 from tailer.store import Cursor
 
 END_MARK = ":end"
@@ -24,11 +24,13 @@ END_MARK = ":end"
 RETRY_MS = 2000
 """What an EventSource is told to wait before it reconnects."""
 
-_ESCAPES = re.compile(
+_SEQUENCE = (
     # ECMA-48: control sequences; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; two-byte escapes. What begins none
     # of them loses its ESC: left in, it might make one out of what follows when something between was taken out.
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b%b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])?"
 )
+_ESCAPES = re.compile(_SEQUENCE % b"")
+_ESCAPES_IN_LINES = re.compile(_SEQUENCE % b"\n")
 _UNFINISHED = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)|(?<!\xc2)\xc2+)\Z")
 _C1 = re.compile(rb"\xc2([\x80-\x9f])")
 """The same functions as single characters (ECMA-48, section 5.3), as terminals take them in UTF-8."""
@@ -54,15 +56,18 @@ class Options:
     records: Literal["", "lines", "chunks"] = ""
 
 
-class Encoder(channel.Encoder, Protocol):
-    """Encodes a response."""
+Told_contra = TypeVar("Told_contra", contravariant=True)
+
+
+class Encoder(channel.Encoder, Protocol[Told_contra]):
+    """Encodes a response that tells of such events."""
 
     content_type: str
 
     def begin(self) -> bytes:
         """Return what the response starts with."""
 
-    def encode(self, event: Event, cursor: Cursor) -> bytes:
+    def encode(self, event: Told_contra | Record | Beat, cursor: Cursor, /) -> bytes:
         """Return the bytes for ``event``; ``cursor`` is the place behind it."""
 
 
@@ -78,14 +83,24 @@ class Stripper:
 
     def strip(self, data: bytes) -> bytes:
         """Return ``data`` without escape sequences; the start of an unfinished one is held back."""
-        data = self._held + data
-        if b"\xc2" in data:
-            data = _STRAY.sub(b"", _C1.sub(lambda match: b"\x1b%c" % (match[1][0] - 0x40), data))
+        data = _seven_bits(self._held + data)
         unfinished = _UNFINISHED.search(data)
         held = len(data) - unfinished.start() if unfinished else 0
         stop = len(data) - (held if held <= _LONGEST_ESCAPE else 0)
         self._held = data[stop:]
         return _ESCAPES.sub(self._left, data[:stop])
+
+
+def stripped(lines: bytes) -> bytes:
+    """Return whole lines without terminal escape sequences, as many as there were: none goes on in the next one."""
+    return _ESCAPES_IN_LINES.sub(b"", _seven_bits(lines))
+
+
+def _seven_bits(data: bytes) -> bytes:
+    """Return ``data`` with sequences that begin with one character beginning with ESC."""
+    if b"\xc2" not in data:
+        return data
+    return _STRAY.sub(b"", _C1.sub(lambda match: b"\x1b%c" % (match[1][0] - 0x40), data))
 
 
 class _Filtering:
@@ -139,13 +154,14 @@ class Text(_Filtering):
         if isinstance(event, Chunk):
             return self._chunk(event)
         if isinstance(event, Hole):
-            return self._own_line(plain(f"{event.length} bytes are missing here: {event.cause}"))
+            return self.own_line(plain(f"{event.length} bytes are missing here: {event.cause}"))
         if isinstance(event, Final) and event.end.outcome != "finished":
-            return self._own_line(sentence(event.end))
+            return self.own_line(sentence(event.end))
         # NUL is what terminals ignore and files can be rid of; asked for with heartbeat=1.
         return b"\0" if isinstance(event, Beat) and self._options.heartbeat else b""
 
-    def _own_line(self, text: str) -> bytes:
+    def own_line(self, text: str) -> bytes:
+        """Return a line of Tailer's own, which never begins in the middle of a line."""
         start = "\n" if self._midline else ""
         self._midline = False
         return f"{start}[tailer] {text}\n".encode()
@@ -175,12 +191,12 @@ class NDJSON(_Filtering):
         if isinstance(event, Chunk):
             return "".join(f"{record}\n" for _, record in self._records(event, cursor)).encode()
         if isinstance(event, Hole):
-            return _line(hole_of(event, cursor))
+            return line(hole_of(event, cursor))
         if isinstance(event, End):
             # The last one comes as Final.
             return b""
         if isinstance(event, Final):
-            return _line({"cursor": str(cursor), **event.end.as_dict()})
+            return line({"cursor": str(cursor), **event.end.as_dict()})
         return b"\n" if isinstance(event, Beat) else b""
 
 
@@ -359,7 +375,8 @@ def named(name: str, values: dict[str, Any], cursor: str | None = None) -> bytes
     return b"event: %s\n%bdata: %b\n\n" % (name.encode(), identity, compact_json(values))
 
 
-def _line(values: dict[str, Any]) -> bytes:
+def line(values: dict[str, Any]) -> bytes:
+    """Return a line of NDJSON."""
     return compact_json(values) + b"\n"
 
 

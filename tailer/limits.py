@@ -1,4 +1,4 @@
-"""How many may follow at once: of one credential, and in all."""
+"""How many may follow, or search, at once: of one credential, and in all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,33 @@ from tailer.readers import Reader
 
 
 class Limits:
-    """Counts the followers of this process: at most ``each`` of a name, and ``total``."""
+    """Counts the followers of this process: at most ``each`` of a name, and ``total``.
 
-    def __init__(self, *, each: int, total: int) -> None:
+    Who is one too many gets ``error``, with what they are ``doing``, and the ``setting`` that allows no more.
+    """
+
+    def __init__(
+        self,
+        *,
+        each: int,
+        total: int,
+        doing: str = "follow",
+        setting: str | None = "TAILER_MAX_FOLLOWERS",
+        error: type[TooManyForReader] = TooManyForReader,
+    ) -> None:
         self._each = each
         self._total = total
+        self._doing = doing
+        self._setting = setting
+        self._error = error
         self._counts: Counter[str] = Counter()
         self._all = 0
         self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._all
 
     def hold(self, items: Generator[bytes | Pause], reader: Reader, weight: int = 1) -> Generator[bytes | Pause]:
         """Return ``items``, counted as ``weight`` followers for as long as they are neither over nor closed.
@@ -33,15 +52,18 @@ class Limits:
         weight = min(weight, self._total, self._each if reader.limited else weight)
         with self._lock:
             if self._all + weight > self._total:
-                raise TooManyForReader(f"{self._total} follow already; TAILER_MAX_FOLLOWERS allows no more")
+                raise self._too_many(f"{self._total} {self._doing} already", "")
             if reader.limited and self._counts[reader.name] + weight > self._each:
-                told = f"{self._each} follow with this credential already; TAILER_MAX_FOLLOWERS_EACH allows no more"
-                raise TooManyForReader(told)
+                raise self._too_many(f"{self._each} {self._doing} with this credential already", "_EACH")
             self._counts[reader.name] += weight
             self._all += weight
         held = self._held(items, reader.name, weight)
         next(held)  # A generator that was not begun would not notice that it is closed.
         return held
+
+    def _too_many(self, told: str, suffix: str) -> TooManyForReader:
+        why = f"{self._setting}{suffix} allows no more" if self._setting else "ask again when one of them is done"
+        return self._error(f"{told}; {why}")
 
     def _held(self, items: Generator[bytes | Pause], name: str, weight: int) -> Generator[bytes | Pause]:
         try:

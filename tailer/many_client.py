@@ -65,7 +65,8 @@ class RemoteLogs(Resuming[Told]):
         return named
 
     def _open(self) -> urllib3.BaseHTTPResponse:
-        response = self._web.open("/logs", self._parameters(), last_event_id=self._last_id)
+        seen = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        response = self._web.open("/logs", self._parameters(), headers=seen)
         return self._checked(response, SSE.content_type)
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Generator[Told, None, str | None]:

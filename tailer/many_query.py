@@ -112,12 +112,15 @@ def _queues(values: Sequence[str]) -> frozenset[str]:
 def _resumed(
     args: Mapping[str, Sequence[str]], last_event_id: str | None, jobs: Mapping[str, Cursor | None]
 ) -> Bookmark:
-    given = args.get("lastEventId", ("",))[0]
-    name, seen = ("lastEventId", given) if given else ("Last-Event-ID", last_event_id or "")
-    if not seen:
-        return Bookmark()
-    try:
-        # The id of a log alone is its cursor.
-        return Bookmark.parse(seen if "@" in seen or len(jobs) != 1 else f"{next(iter(jobs))}@{seen}")
-    except ValueError as error:
-        raise InvalidParameter(name, seen[:200], str(error)) from None
+    """Return where the client was: the parameter wins, and both must be right."""
+    given = {"Last-Event-ID": last_event_id or "", "lastEventId": args.get("lastEventId", ("",))[0]}
+    found = Bookmark()
+    for name, seen in given.items():
+        if not seen:
+            continue
+        try:
+            # The id of a log alone is its cursor.
+            found = Bookmark.parse(seen if "@" in seen or len(jobs) != 1 else f"{next(iter(jobs))}@{seen}")
+        except ValueError as error:
+            raise InvalidParameter(name, seen[:200], str(error)) from None
+    return found

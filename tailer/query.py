@@ -11,6 +11,8 @@ from typing import Literal, TypeVar
 from tailer.errors import InvalidParameter, UnknownAttempt
 from tailer.follow import Selection
 from tailer.formats import ENCODERS, END_MARK, Options
+from tailer.pattern import Pattern
+from tailer.search import MAX_CONTEXT, MAX_LIMIT, Wanted
 from tailer.settings import switch, whole_number
 from tailer.store import Cursor, LogStore, LogSummary, now_ms
 
@@ -34,8 +36,15 @@ LOG_PARAMETERS = frozenset(
         "json",
         "heartbeat",
         "lastEventId",
+        "grep",
+        "fixed",
+        "ignorecase",
+        "word",
+        "context",
+        "limit",
     ]
 )
+_OF_GREP = ("fixed", "ignorecase", "word", "context", "limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +61,7 @@ class LogQuery:
     lines: tuple[int, int | None] | None
     attempt: int | None
     saw_end: bool
+    wanted: Wanted | None = None
 
     @classmethod
     def parse(cls, args: Mapping[str, str], *, accept: str = "", last_event_id: str | None = None) -> LogQuery:
@@ -74,10 +84,11 @@ class LogQuery:
             name = "lastEventId" if args.get("lastEventId") else "Last-Event-ID"
             offset = _read({name: seen}, name, _event_id)
         follow = _read(args, "follow", switch)
+        wanted = _wanted(args)
         return cls(
             format=_read(args, "format", _one_of(*ENCODERS)) or preferred(accept),
             options=_options(args),
-            wait=follow if follow is not None else lines is None,
+            wait=follow if follow is not None else lines is None and wanted is None,
             tail=_read(args, "tail", _tail),
             since=_read(args, "since", moment),
             until=_read(args, "until", moment),
@@ -85,6 +96,7 @@ class LogQuery:
             lines=lines,
             attempt=_read(args, "attempt", _positive),
             saw_end=seen.endswith(END_MARK),
+            wanted=wanted,
         )
 
     def select(self, job_id: str, store: LogStore, summary: LogSummary | None) -> Selection:
@@ -163,6 +175,38 @@ def _options(args: Mapping[str, str]) -> Options:
         heartbeat=_read(args, "heartbeat", switch) or False,
         records=_read(args, "json", _records) or "",
     )
+
+
+def _wanted(args: Mapping[str, str]) -> Wanted | None:
+    """Return what is searched, if anything is."""
+    if "grep" not in args:
+        if other := next((name for name in _OF_GREP if name in args), None):
+            raise InvalidParameter(other, args[other][:200], "only together with grep")
+        return None
+    switches = {name: _read(args, name, switch) or False for name in ("fixed", "ignorecase", "word")}
+    for name in ("ansi", "json"):
+        if args.get(name) in {"keep", "chunks"}:
+            raise InvalidParameter(name, args[name], "not together with grep: it gives lines as they are seen")
+    pattern = _read(args, "grep", lambda value: Pattern(value, **switches))
+    assert pattern  # noqa: S101 (it is there)
+    return Wanted(
+        pattern=pattern,
+        context=_read(args, "context", _up_to(0, MAX_CONTEXT)) or 0,
+        limit=_read(args, "limit", _up_to(1, MAX_LIMIT)),
+    )
+
+
+def _up_to(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = whole_number(value)
+        except ValueError:
+            number = -1
+        if not least <= number <= most:
+            raise ValueError(f"use a whole number from {least} to {most}")
+        return number
+
+    return parse
 
 
 def _records(value: str) -> Literal["", "lines", "chunks"]:

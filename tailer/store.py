@@ -340,11 +340,14 @@ class LogStore:
 
     All methods raise ``StoreUnavailable`` when Redis cannot be reached or refuses, and ``UnknownJob`` for a job id
     that RQ would not accept. ``ttl`` is in seconds, and so is ``remember``, for how long at least entries of the index
-    are kept.
+    are kept. Logs that are not ``listed`` appear in no list of jobs.
     """
 
-    def __init__(self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600, remember: int = 0) -> None:
+    def __init__(
+        self, connection: redis.Redis, *, ttl: int = 7 * 24 * 3600, remember: int = 0, listed: bool = True
+    ) -> None:
         self.connection = connection
+        self._listed = listed
         self._ttl_ms = ttl * 1000
         self._index_ms = max(2 * ttl, remember) * 1000
         self._start = connection.register_script(_START)
@@ -382,6 +385,8 @@ class LogStore:
         raise LogClosed(f"attempt {attempt.number} of job {job_id!r} belongs to another execution")
 
     def _touch_index(self, job_id: str, *, only_if_missing: bool = False) -> None:
+        if not self._listed:
+            return
         now = now_ms()
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.zadd(INDEX, {job_id: now}, nx=only_if_missing)
@@ -422,7 +427,8 @@ class LogStore:
         args += [self._ttl_ms, wake_channel(job_id), "0" if end.outcome == "lost" else "1"]
         with redis_errors():
             answer = self._end(keys=_written_keys(job_id, end.attempt), args=args)
-            self.connection.zadd(INDEX, {job_id: now_ms()})
+            if self._listed:
+                self.connection.zadd(INDEX, {job_id: now_ms()})
         return self._offset(job_id, end.attempt, answer)
 
     def _offset(self, job_id: str, attempt: int, answer: bytes) -> int:

@@ -11,13 +11,15 @@ from typing import TypeVar
 from tailer.channel import Pause
 from tailer.compression import Packer
 from tailer.errors import ServerStopping, Unauthorized
-from tailer.follow import Final, Placed
+from tailer.follow import Final
 from tailer.formats import SSE, Encoder
 from tailer.lending import Items
 from tailer.many_logs import Problem
 from tailer.metrics import ENDED, LEFT, OVER, why
+from tailer.store import Cursor
 
 T = TypeVar("T")
+Told = TypeVar("Told")
 logger = logging.getLogger(__name__)
 
 EXPECTED = (ServerStopping, Unauthorized)
@@ -25,8 +27,8 @@ EXPECTED = (ServerStopping, Unauthorized)
 
 
 def stream(
-    encoder: Encoder,
-    events: Generator[Placed | Pause],
+    encoder: Encoder[Told],
+    events: Generator[tuple[Told, Cursor] | Pause],
     problem: Problem,
     *,
     packer: Packer | None = None,
@@ -41,13 +43,14 @@ def stream(
     What becomes of an error behind the first byte: see ``guarded``.
     """
     yield encoder.begin() + prefix  # Headers leave with the first item, be it empty.
-    is_over = yield from guarded(_encoded(encoder, events, packer), problem, events=isinstance(encoder, SSE))
-    if is_over and isinstance(encoder, SSE) and hold:
+    tells = encoder.content_type == SSE.content_type
+    is_over = yield from guarded(_encoded(encoder, events, packer), problem, events=tells)
+    if is_over and tells and hold:
         yield Pause(hold)
 
 
 def _encoded(
-    encoder: Encoder, events: Generator[Placed | Pause], packer: Packer | None
+    encoder: Encoder[Told], events: Generator[tuple[Told, Cursor] | Pause], packer: Packer | None
 ) -> Generator[bytes | Pause, None, bool]:
     """Yield the body; returns whether the log is over."""
     over = False

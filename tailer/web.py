@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
 from tailer import links, login, metrics, pane, requests
+from tailer.about import about
 from tailer.arrivals import Arrivals
 from tailer.auth import Access, Identify, check_origin, scheme
 from tailer.board import Board, View
@@ -43,6 +44,8 @@ from tailer.many_logs import Problem
 from tailer.many_query import ManyQuery
 from tailer.query import LogQuery, duration, preferred
 from tailer.readers import Reader
+from tailer.search import PLACES, search, total_of
+from tailer.search_formats import FINDERS
 from tailer.settings import Settings
 from tailer.store import LogSummary
 from tailer.streaming import stream
@@ -167,8 +170,15 @@ def log(job_id: str) -> Response:
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
         events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
-        hold = HOLD_S if query.wait else 0
-        response.response = _body(stream(encoder, reader.bounded(events), _problem_here(), packer=packer, hold=hold))
+        events, problem, hold = reader.bounded(events), _problem_here(), HOLD_S if query.wait else 0
+        if query.wanted:
+            found = search(events, query.wanted, query.options.streams, selection.start, total_of(selection, summary))
+            items = stream(FINDERS[query.format](query.options), found, problem, packer=packer, hold=hold)
+            # One that waits for output is a follower like others.
+            items = items if query.wait else PLACES.hold(items, reader)
+        else:
+            items = stream(encoder, events, problem, packer=packer, hold=hold)
+        response.response = _body(items)
     return response
 
 
@@ -337,6 +347,14 @@ def readyz() -> Response:
         logger.warning("not ready: %s", error)
         raise StoreUnavailable("see the server's log") from None
     return Response("ok\n", content_type="text/plain; charset=utf-8")
+
+
+@blueprint.get("/about")
+def describe_server() -> Response:
+    """Tell of this server, and how the request looks from here, behind all proxies."""
+    tailer = _tailer()
+    _check_list(_reader())
+    return jsonify(about(request, tailer.settings, auth=tailer.access.kind))
 
 
 @blueprint.get("/metrics")

@@ -13,17 +13,27 @@ from tailer.store import redis_errors
 
 CAPTURE_FIELD = "tailer"
 """Field of RQ's hash of a worker in which ours write their capture mode. RQ's own workers don't have it."""
+VERSION_FIELD = "tailer_version"
+"""Field in which ours write their version of Tailer."""
 _PREFIX = REDIS_WORKER_KEYS.removesuffix("s") + ":"
 """Of a worker's hash; with RQ's own prefix, which is a setting from RQ 3 on."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """A worker that is registered and has not let its hash expire. ``capture`` is ``None`` if it does not capture."""
+    """A worker that is registered and has not let its hash expire.
+
+    ``capture`` is ``None`` if it does not capture. ``version`` is Tailer's, ``rq`` RQ's; "" if it does not tell.
+    """
 
     name: str
     queues: tuple[str, ...]
     capture: str | None
+    host: str = ""
+    pid: str = ""
+    version: str = ""
+    rq: str = ""
+    python: str = ""
 
 
 def live_workers(connection: redis.Redis) -> list[WorkerState]:
@@ -43,5 +53,13 @@ def live_workers(connection: redis.Redis) -> list[WorkerState]:
 
 def _state(key: bytes, values: Mapping[bytes, bytes]) -> WorkerState:
     text = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in values.items()}
-    queues = tuple(filter(None, text.get("queues", "").split(",")))
-    return WorkerState(key.decode(errors="replace").removeprefix(_PREFIX), queues, text.get(CAPTURE_FIELD))
+    return WorkerState(
+        name=key.decode(errors="replace").removeprefix(_PREFIX),
+        queues=tuple(filter(None, text.get("queues", "").split(","))),
+        capture=text.get(CAPTURE_FIELD),
+        host=text.get("hostname", ""),
+        pid=text.get("pid", ""),
+        version=text.get(VERSION_FIELD, ""),
+        rq=text.get("version", ""),
+        python=text.get("python_version", "").partition(" ")[0],
+    )

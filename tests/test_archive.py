@@ -14,6 +14,9 @@ from tailer.archive import Archive
 from tailer.archived import ArchivedStore, open_store
 from tailer.archiver import Archiver
 from tailer.errors import ArchiveUnavailable, CorruptRecord, LogExpired, SettingsError
+from tailer.follow import Selection, snapshot
+from tailer.hub import Hub
+from tailer.jobs import Jobs
 from tailer.objects import Objects
 from tailer.records import STDOUT, Attempt, Chunk, End, encode
 from tailer.settings import Settings
@@ -373,6 +376,26 @@ def test_a_bucket_or_folder_that_is_missing_is_not_an_empty_archive(store, place
     for job_id in ("job", "unknown"):
         with pytest.raises(ArchiveUnavailable):
             away.reader(job_id, Cursor()).read()
+
+
+def test_a_snapshot_that_has_begun_in_redis_goes_on_in_the_archive(store):
+    """Also where the archive has fewer elements, and other indexes therefore: here of those that are there twice."""
+    chunks = [Chunk(STDOUT, 1000, 4 * n, n + 1, 1, False, b"%03d\n" % n) for n in range(300)]
+    store.start("job", Attempt(1000, 0, "e1"))
+    store.append("job", Cursor(), [encode(chunk) for chunk in chunks], end=1200, lines=300)
+    store.end("job", End(outcome="finished", attempt=1, final=True, bytes=1200, lines=300, ended_at=2.0))
+    for _ in range(100):
+        store.connection.linsert(list_key("job", 1), "AFTER", encode(chunks[5]), encode(chunks[5]))
+    hub, selection = Hub(store, Jobs(store.connection)), Selection(job_id="job", start=Cursor(), wait=False)
+    whole = list(snapshot(hub, selection))
+
+    for count in (1, 5, 30, 150):
+        begun = snapshot(hub, selection)
+        read = [next(begun) for _ in range(count)]
+        held = store.connection.dump(list_key("job", 1))
+        archived(store, "job")
+        assert read + list(begun) == whole
+        store.connection.restore(list_key("job", 1), 0, held)
 
 
 # Reading in ranges.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tailer.store import now_ms
 from tests.panes import PanePage
 from tests.test_queues import a_queue, begun, over
 from tests.waiting import wait_until
@@ -58,7 +59,7 @@ def test_panes_become_one_log_and_panes_again(page, pane, stack):
     queue = a_queue()
     logs = [begun(stack, queue), begun(stack, queue)]
     for number in range(4):
-        logs[number % 2].write(b"%d\n" % number)
+        logs[number % 2].write(b"%d\n" % number, time=now_ms() - 1000 + number)
     page.goto(f"{pane.web}/view?" + "&".join(f"job={log.job_id}" for log in logs))
     pane.ready()
     page.keyboard.press("m")

@@ -210,6 +210,71 @@ def test_a_regular_expression_that_never_ends_hangs_nothing(pane, stack):
     pane.press("G")
 
 
+COUNT = "pane.finder.element.querySelector('.count').textContent"
+MORE = "pane.finder.element.querySelector('.scan')"
+FAR = "pane.finder.element.querySelector('.far').textContent"
+
+
+@pytest.fixture
+def long_log(stack) -> str:
+    """A finished job with 60,000 lines; a page holds the last thousand. A word is in line 30, twice, and 59,900."""
+    words = {30: " a needle, a needle", 40_000: " a nÉEDLE", 59_900: " a needle"}
+    return finished(stack, "".join(f"line {n}{words.get(n, '')}\n" for n in range(1, 60_001)))
+
+
+def test_lines_that_are_not_loaded_are_searched_by_the_server(pane, long_log):
+    """They are counted, and gone to as all others, round and round; what is around them is loaded then."""
+    pane.open(long_log, "#end").press("/")
+    pane.page.keyboard.type("needle")
+    pane.until(f"{COUNT} === '3'")
+    pane.until(f"{MORE}.hidden && !{FAR}")
+    assert pane.ask("pane.log.store.firstLine") > 50_000
+    seen = []
+    for number, line in (("1", 30), ("2", 30), ("3", 59_900), ("1", 30)):
+        pane.page.keyboard.press("Enter")
+        pane.until(f"{COUNT} === '{number} of 3'")
+        wait_until(lambda line=line: line in pane.visible_lines())
+        seen.append(pane.page.evaluate("() => CSS.highlights.get('tailer-current').size"))
+    assert seen == [1] * 4
+    pane.page.keyboard.press("Shift+Enter")
+    pane.until(f"{COUNT} === '3 of 3'")
+    pane.pane.locator(".find").get_by_label("Whole words").click()
+    pane.pane.locator(".find").get_by_label("Search", exact=True).fill("éedle")
+    pane.until(f"{COUNT} === 'no match' && {MORE}.hidden && !{FAR}")
+
+
+@pytest.mark.parametrize("browser_kind", ["chromium"], indirect=True)  # it is the server's word that counts
+def test_an_expression_that_the_server_does_not_take_is_told(pane, complaints, long_log):
+    """The page finds it in what is here, and says why not elsewhere."""
+    complaints.allow("400")
+    pane.open(long_log, "?q=needle(%3F!,)&re=1").until(f"{COUNT} === '1'")
+    pane.until(f"{FAR} === 'lines not loaded cannot be searched: invalid perl operator: (?!'")
+
+
+@pytest.mark.parametrize("browser_kind", ["chromium"], indirect=True)
+def test_a_search_goes_on_after_the_connection_has_broken(pane, long_log):
+    """From where it was: each match is counted once."""
+    route = re.compile(r"/log\?.*grep=")
+    tries = []
+
+    def once(route):
+        """Break the first answer off in its middle."""
+        tries.append(route.request.url)
+        if len(tries) > 1:
+            return route.continue_()
+        body = (
+            '{"cursor":"1:20","line":3,"text":"","match":[[0,1]]}\n'
+            '{"progress":{"cursor":"1:223","line":30,"bytes":223,"of":1000,"more":false}}\n'
+            '{"cursor":"1:251","line":30,"text":"","match":[[0,1]]}\n{"cut'
+        )
+        return route.fulfill(status=200, content_type="application/x-ndjson", body=body)
+
+    pane.page.route(route, once)
+    pane.open(long_log, "?q=needle")
+    pane.until(f"{COUNT} === '4' && {MORE}.hidden && !{FAR}", 20)
+    assert "offset=1%3A223" in tries[1]
+
+
 def test_new_lines_are_searched_too(pane, stack, tmp_path):
     """The count goes on while the job prints."""
     with speaking(stack, tmp_path) as job:

@@ -213,6 +213,8 @@ BAD = [
     *[("attempt", value, "use a whole number from 1") for value in ("", "0", "-1", "x", "1.0", "9999999999")],
     *[("ansi", value, "use one of keep, strip") for value in ("", "Strip", "yes")],
     *[("format", value, "use one of text, sse, ndjson") for value in ("", "json", "TEXT", "html")],
+    ("grep", "(", "missing ): ("),
+    *[(name, "1", "only together with grep") for name in ("fixed", "ignorecase", "word", "context", "limit")],
 ]
 
 
@@ -233,7 +235,7 @@ def test_every_parameter_has_bad_values_here():
 
 def test_an_unknown_parameter_is_refused_with_those_there_are():
     """A misspelt parameter is told, because a log that looks filtered and is not would mislead."""
-    with pytest.raises(InvalidParameter, match=r"^tial='5' cannot be used: the parameters are ansi, attempt, follow"):
+    with pytest.raises(InvalidParameter, match=r"^tial='5' cannot be used: the parameters are ansi, attempt, context"):
         parse(tial="5")
     with pytest.raises(InvalidParameter) as refused:
         LogQuery.parse({"x" * 500: "y" * 500})

@@ -16,12 +16,13 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.logutils import setup_loghandlers
 from rq.timeouts import JobTimeoutException
 
+from tailer import __version__
 from tailer.errors import SettingsError
 from tailer.logs import CURRENT, use_json
 from tailer.records import Attempt, End
 from tailer.settings import Settings
 from tailer.store import LogStore
-from tailer.workers import CAPTURE_FIELD
+from tailer.workers import CAPTURE_FIELD, VERSION_FIELD
 from worker import horse
 from worker.aftercare import EXIT_PATIENCE_S, Aftercare
 from worker.capture import Capture, State
@@ -72,7 +73,8 @@ class _Recording(_Base):
         self._open_log()
         super().bootstrap(*args, **kwargs)
         with _harmless("saying that this worker captures"):
-            self.connection.hset(self.key, CAPTURE_FIELD, self._settings.capture)
+            fields = [CAPTURE_FIELD, self._settings.capture, VERSION_FIELD, __version__]
+            self.connection.hset(self.key, items=fields)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Tell with all that is logged meanwhile which job it is about."""

@@ -2,7 +2,7 @@
 
 import { h, say } from "./dom.js";
 import { blocksOf, field, makeWorker } from "./field.js";
-import { logUrl } from "./load.js";
+import { Remote } from "./remote.js";
 import { compile, Hits } from "./search.js";
 import { Searcher } from "./searcher.js";
 import * as words from "./words.js";
@@ -18,15 +18,15 @@ import * as words from "./words.js";
  */
 export function finder(log, view, on) {
   const hits = new Hits();
-  const elsewhere = new Hits();
   const searcher = new Searcher(makeWorker);
-  const scanner = new Searcher(makeWorker);
+  const remote = new Remote(log, () => update());
   /** @type {RegExp | null} */
   let pattern = null;
   let at = -1;
   let searchedTo = 0;
   let trouble = "";
-  let scanned = "";
+  /** The line that was gone to before its matches were found; 0: none. */
+  let goal = 0;
   /** @type {import("./store.js").Block | undefined} */
   let top;
 
@@ -36,7 +36,8 @@ export function finder(log, view, on) {
     Escape: () => on.onClose(),
   });
   const count = h("span.count", { role: "status" });
-  const more = h("button.scan", { type: "button", onclick: scan });
+  const more = h("button.scan", { type: "button", onclick: searchOn });
+  const far = h("span.far", { role: "status" });
   const element = h(
     "div.bar.find",
     { role: "search", hidden: true },
@@ -47,6 +48,7 @@ export function finder(log, view, on) {
     h("button.icon", { type: "button", title: "Next match (n)", "aria-label": "Next match", onclick: () => step(1) }, "↓"),
     more,
     h("button.icon", { type: "button", title: "Close", "aria-label": "Close the search", onclick: () => on.onClose() }, "✕"),
+    far,
   );
 
   /** @param {Wanted} wanted */
@@ -56,9 +58,7 @@ export function finder(log, view, on) {
     trouble = error;
     if (error) return update();
     pattern = wanted.query ? source : null;
-    elsewhere.clear();
-    scanner.stop();
-    scanned = "";
+    remote.stop();
     again();
     on.onHits();
   }
@@ -69,10 +69,31 @@ export function finder(log, view, on) {
     at = -1;
     searchedTo = 0;
     top = log.store.blocks[0];
-    if (pattern) look();
-    else searcher.stop();
+    if (pattern) {
+      look();
+      if (remote.attempt !== log.attempt || !remote.wanted) searchAll();
+    } else searcher.stop();
     update();
     on.onHits();
+  }
+
+  /** Have the server search the log, if there is more of it than is here. */
+  function searchAll() {
+    remote.stop();
+    if (missing() > 0) remote.begin(box.wanted);
+  }
+
+  function searchOn() {
+    if (remote.wanted) remote.goOn();
+    else remote.begin(box.wanted);
+    update();
+  }
+
+  /** Lines that are neither here nor searched by the server. */
+  function missing() {
+    const { firstLine, lastLine } = log.store;
+    const below = log.hasMoreBelow ? log.total - Math.max(lastLine, remote.line - 1) : 0;
+    return Math.max(0, firstLine - remote.line) + Math.max(0, below);
   }
 
   /** Search what is new. */
@@ -86,6 +107,8 @@ export function finder(log, view, on) {
       blocks,
       (found) => {
         for (const [n, start, end] of found) hits.add(n, start, end);
+        const i = goal ? hits.from(goal) : hits.count;
+        if (i < hits.count) [at, goal] = [i, 0];
         update();
         on.onHits();
       },
@@ -101,61 +124,63 @@ export function finder(log, view, on) {
     );
   }
 
-  /** Search what the page does not hold: the server sends it, and nothing of it is kept. */
-  function scan() {
-    if (!pattern) return;
-    elsewhere.clear();
-    const url = logUrl(log.base, log.job, log.attempt, "&ansi=strip");
-    const { firstLine, nextLine } = log.store;
-    scanner.scan(
-      pattern,
-      url,
-      1,
-      (found) => {
-        for (const [n, start, end] of found) if (n < firstLine || n >= nextLine) elsewhere.add(n, start, end);
-        update();
-      },
-      (line) => {
-        scanned = `scanned to line ${words.count(line)}`;
-        update();
-      },
-      () => {
-        scanned = "all lines scanned";
-        update();
-      },
-    );
+  /** How many matches the server has found above what is here, and how many below. */
+  function outside() {
+    const { firstLine, lastLine } = log.store;
+    const above = remote.hits.from(firstLine);
+    return { above, below: remote.hits.count - Math.max(above, remote.hits.from(lastLine + 1)) };
   }
 
   /** @param {number} direction */
   function step(direction) {
-    if (!hits.count && !elsewhere.count) return;
-    const here = at >= 0 ? hits.line(at) : (view.firstVisible() ?? 0) - (direction > 0 ? 0 : -1);
-    const outside = nextOutside(direction, here);
-    const next = at < 0 ? (direction > 0 ? hits.from(here) : hits.from(here) - 1) : at + direction;
-    if (next >= 0 && next < hits.count) at = next;
-    else if (outside !== null) return void on.reach(outside).then(() => again());
+    const { above, below } = outside();
+    if (!hits.count && !above && !below) return;
+    const here = view.firstVisible() ?? 0;
+    const next = at >= 0 ? at + direction : direction > 0 ? hits.from(here) : hits.from(here + 1) - 1;
+    const inside = next >= 0 && next < hits.count;
+    const all = remote.hits;
+    if (inside) at = next;
+    else if (direction > 0 && below) return void reach(all.line(all.count - below));
+    else if (direction > 0 && above) return void reach(all.line(0));
+    else if (direction < 0 && above) return void reach(all.line(above - 1));
+    else if (direction < 0 && below) return void reach(all.line(all.count - 1));
     else at = direction > 0 ? 0 : hits.count - 1;
-    if (hits.count) view.show(hits.line(at), "nearest");
+    view.show(hits.line(at), "nearest");
     update();
     on.onHits();
   }
 
-  /** @param {number} direction @param {number} here @returns {number | null} */
-  function nextOutside(direction, here) {
-    const i = direction > 0 ? elsewhere.from(here + 1) : elsewhere.from(here) - 1;
-    return i >= 0 && i < elsewhere.count ? elsewhere.line(i) : null;
+  /** @param {number} line  One that is not here. */
+  async function reach(line) {
+    goal = line;
+    at = -1;
+    await on.reach(line);
+    again();
   }
 
   function update() {
-    const missing = log.total - (log.store.lastLine - log.store.firstLine + 1);
-    const others = elsewhere.count ? ` (+ ${words.count(elsewhere.count)} not loaded)` : "";
+    const { above, below } = outside();
+    const total = `${words.count(above + hits.count + below)}${remote.busy || remote.state === "limited" ? "+" : ""}`;
     if (trouble) say(count, trouble);
     else if (!pattern) say(count, "");
-    else if (!hits.count && !elsewhere.count) say(count, "no match");
-    else say(count, `${at >= 0 ? `${words.count(at + 1)} of ` : ""}${words.count(hits.count)}${others}`);
+    else if (hits.count || above || below) say(count, at >= 0 ? `${words.count(above + at + 1)} of ${total}` : total);
+    else say(count, remote.busy ? "no match yet" : "no match");
     count.classList.toggle("bad", Boolean(trouble));
-    more.hidden = !pattern || missing <= 0;
-    say(more, scanned || `Search ${words.plural(missing, "more line")}`);
+    updateMore();
+  }
+
+  function updateMore() {
+    const left = missing();
+    const searched = `searched ${remote.percent} %`;
+    const refused = remote.state === "refused";
+    let told = "";
+    if (remote.state === "running") told = searched;
+    else if (remote.state === "waiting") told = `${searched}, the server is away`;
+    else if (refused) told = `lines not loaded cannot be searched: ${remote.trouble}`;
+    say(far, pattern ? told : "");
+    far.classList.toggle("bad", refused);
+    more.hidden = !pattern || remote.busy || refused || left <= 0;
+    say(more, `Search ${words.plural(left, "more line")}`);
   }
 
   return {
@@ -184,6 +209,7 @@ export function finder(log, view, on) {
     close() {
       element.hidden = true;
       pattern = null;
+      remote.stop();
       again();
     },
     /** There are other rows. */
@@ -196,10 +222,10 @@ export function finder(log, view, on) {
     /** @returns {{line: number, part: [number, number]} | null} */
     current: () => (pattern && at >= 0 && at < hits.count ? { line: hits.line(at), part: hits.part(at) } : null),
     /** @returns {Iterable<number>}  Lines with matches, here and elsewhere. */
-    lines: () => (pattern ? [...hits.lines(), ...elsewhere.lines()] : []),
+    lines: () => (pattern ? [...hits.lines(), ...remote.hits.lines()] : []),
     stop() {
       searcher.stop();
-      scanner.stop();
+      remote.stop();
     },
   };
 }

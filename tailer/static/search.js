@@ -104,6 +104,11 @@ export class Hits {
     this.count += 1;
   }
 
+  /** @param {number} n  Let go of those in line `n` and behind it. */
+  cut(n) {
+    this.count = this.from(n);
+  }
+
   /** @param {number} i @returns {number} */
   line(i) {
     return this.all[3 * i];

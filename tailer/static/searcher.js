@@ -15,12 +15,10 @@
 /** What a block may take, for each begun four million characters. */
 export const BUDGET_MS = 250;
 const BUDGET_CHARS = 4_000_000;
-/** How long a scan may say nothing: it speaks every 100 ms. */
-const SILENCE_MS = 1000;
 const SLOW = "the expression takes too long";
 const BROKEN = "the search does not run";
 
-/** Does one thing at a time: searches of one pattern, one after the other, or a scan. */
+/** Does one thing at a time: searches of one pattern, one after the other. */
 export class Searcher {
   /** @type {Worker | null} */
   #worker = null;
@@ -28,7 +26,6 @@ export class Searcher {
   #id = 0;
   /** @type {Search[]} */
   #searches = [];
-  #scanning = false;
   /** Takes what the worker answers; null: nothing is asked. @type {((data: any) => void) | null} */
   #answer = null;
   /** Takes why there will be no answer. @type {((reason: string) => void) | null} */
@@ -52,36 +49,9 @@ export class Searcher {
    * @param {(reason: string) => void} onSlow  This search and those after it are given up.
    */
   search(pattern, blocks, onHits, onDone, onSlow) {
-    if (this.#scanning) this.stop();
     if (this.#searches.some((search) => search.pattern !== pattern)) this.#searches = [];
     this.#searches.push({ pattern, blocks: blocks[Symbol.iterator](), onHits, onDone, onSlow });
     if (!this.#answer) this.#next();
-  }
-
-  /**
-   * Search a whole log, instead of anything else.
-   *
-   * @param {RegExp} pattern
-   * @param {string} url  Of a plain text log.
-   * @param {number} first  Number of its first line.
-   * @param {(hits: Hit[]) => void} onHits
-   * @param {(line: number) => void} onProgress  The last line that was searched.
-   * @param {(error: string) => void} onDone  "" if all was searched.
-   */
-  scan(pattern, url, first, onHits, onProgress, onDone) {
-    this.stop();
-    this.#scanning = true;
-    this.#fail = onDone;
-    const id = this.#post({ url: new URL(url, globalThis.location?.href).href, first }, pattern, SILENCE_MS);
-    // Whoever is told may stop this, or begin something else: then there is no more to tell.
-    this.#answer = ({ hits, scanned, done, error }) => {
-      this.#watch();
-      if (hits?.length) onHits(hits);
-      if (scanned !== undefined && this.#id === id) onProgress(scanned);
-      if (!(done || error) || this.#id !== id) return;
-      this.#settle();
-      onDone(error ?? "");
-    };
   }
 
   /** Search no more; nobody is told anything any more. */
@@ -167,7 +137,6 @@ export class Searcher {
   /** Nothing is asked any more. */
   #settle() {
     clearTimeout(this.#timer);
-    this.#scanning = false;
     this.#answer = null;
     this.#fail = null;
   }
