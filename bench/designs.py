@@ -216,7 +216,7 @@ def extra_arguments() -> list[str]:
 
 def begin(connection: redis.Redis, jobs: int) -> None:
     """Make running jobs whose logs have begun, and whose workers seem alive for an hour."""
-    store = LogStore(connection)
+    store = LogStore(connection, keep_tail=4 << 30)
     with connection.pipeline(transaction=False) as pipe:
         for name in map(job_name, range(jobs)):
             store.start(name, Attempt(now_ms(), 0, f"execution-of-{name}", "worker", "default", "bench", "separate"))

@@ -414,7 +414,7 @@ def fill(server: EmbeddedServer, compressor: zstandard.ZstdCompressor | None) ->
     each = MAX_CHUNK // LINE
     with redis.Redis.from_url(server.url) as connection:
         begin(connection, 2)
-        store = LogStore(connection)
+        store = LogStore(connection, keep_tail=4 << 30)
         for job, lines, size in ((job_name(0), LOG_LINES, each), (job_name(1), 1, 1)):
             data = blocks(lines + -lines % size, size)
             starts = [*range(0, lines, size), lines]

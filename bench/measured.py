@@ -90,10 +90,11 @@ class Cost:
 
 
 def environment(server: EmbeddedServer, **settings: str) -> dict[str, str]:
-    """Return the environment of processes that use ``server``, with no setting but those given."""
+    """Return the environment of processes that use ``server``, with no setting but those given; logs are kept whole."""
     meddling = ("TAILER_", "RQ_", "REDIS_URL", "PYTHONUNBUFFERED", "DYNO", "PORT")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(meddling)}
-    return {**clean, "PYTHONPATH": str(ROOT), "REDIS_URL": server.url, **settings}
+    whole = {"TAILER_KEEP_TAIL": "4GiB"}
+    return {**clean, **whole, "PYTHONPATH": str(ROOT), "REDIS_URL": server.url, **settings}
 
 
 def command(server: EmbeddedServer, worker_class: type, *options: str) -> list[str]:

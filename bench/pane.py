@@ -116,7 +116,7 @@ def _started() -> Iterator[Place]:
         with (
             redis.Redis.from_url(server.url) as connection,
             running(argv, env=env, ready="Booting worker"),
-            worker_process(server.url, "pane"),
+            worker_process(server.url, "pane", env={"TAILER_KEEP_TAIL": "4GiB"}),
         ):
             queue = rq.Queue("pane", connection=connection)
             _wait(queue.enqueue(nothing))

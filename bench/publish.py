@@ -19,7 +19,8 @@ import time
 
 import redis
 
-from tailer.store import _APPEND, list_key, meta_key, wake_channel
+from tailer import scripts
+from tailer.store import list_key, meta_key, tail_key, wake_channel
 
 LINE = 100
 SLICE_S = 0.005
@@ -72,7 +73,7 @@ class Tailer(Kind):
     def __init__(self, port: int) -> None:
         super().__init__(port)
         with redis.Redis(port=port) as connection:
-            self.script = connection.script_load(_APPEND).encode()
+            self.script = connection.script_load(scripts.APPEND).encode()
         self.ttl = b"%d" % (7 * 24 * 3600 * 1000)
 
     def pack(self, job: int, first: int, count: int) -> bytes:
@@ -80,10 +81,13 @@ class Tailer(Kind):
         data = lines(first, count)
         offset = first * LINE
         element = CHUNK % (time.time_ns() // 1_000_000, offset, len(data), first + 1, count) + data
-        name = job_name(job)
-        keys, channel = (meta_key(name).encode(), list_key(name, 1).encode()), wake_channel(name).encode()
+        keys = [
+            name.encode() for name in (meta_key(job_name(job)), list_key(job_name(job), 1), tail_key(job_name(job), 1))
+        ]
+        channel, limit = wake_channel(job_name(job)).encode(), b"%d" % (1 << 40)
         numbers = (b"%d" % offset, b"%d" % (offset + len(data)), b"%d" % (first + count))
-        return command(b"EVALSHA", self.script, b"2", *keys, b"1", *numbers, self.ttl, channel, element)
+        fixed = (b"EVALSHA", self.script, b"3", *keys, b"1")
+        return command(*fixed, *numbers, self.ttl, channel, limit, limit, element)
 
 
 class Rpush(Kind):

@@ -6,26 +6,43 @@ a look into the archive. The lists go. Where the hash is gone as well, the archi
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 
 from tailer.archive import Archive, file_name
 from tailer.errors import LogExpired
 from tailer.objects import Objects
 from tailer.settings import Settings
-from tailer.store import INDEX, Cursor, LogStore, LogSummary, connect, list_key, meta_key, redis_errors
+from tailer.store import (
+    INDEX,
+    Cursor,
+    LogStore,
+    LogSummary,
+    connect,
+    list_key,
+    meta_key,
+    options,
+    redis_errors,
+    tail_key,
+)
 
 _SHELVE = """
--- KEYS meta, list; ARGV number, time of the archived end, how long at least the hash lives (ms), how long at most the
--- list does, or "" for as long as it would anyway. Returns whether the attempt is there, and has ended.
+-- KEYS meta, lists; ARGV number, time of the archived end, how long at least the hash lives (ms), how long at most the
+-- lists do, or "" for as long as they would anyway. Returns whether the attempt is there, and has ended.
 if redis.call('HEXISTS', KEYS[1], ARGV[1] .. '.ended') == 0 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1] .. '.archived', ARGV[2])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-if ARGV[4] ~= '' and redis.call('PTTL', KEYS[2]) > tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
+for list = 2, 3 do
+  if ARGV[4] ~= '' and redis.call('PTTL', KEYS[list]) > tonumber(ARGV[4]) then
+    redis.call('PEXPIRE', KEYS[list], ARGV[4])
+  end
+end
 return 1
 """
 
 _HOLD = """
--- KEYS meta, list; ARGV how long both live at least (ms)
+-- KEYS meta, lists; ARGV how long all live at least (ms)
 for _, key in ipairs(KEYS) do
   local left = redis.call('PTTL', key)
   if left >= 0 and left < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
@@ -37,9 +54,9 @@ def open_store(settings: Settings, *, patience: float = 10.0) -> LogStore:
     """Return the store that the settings name. Connects to nothing yet. ``patience``: see ``Objects``."""
     connection = connect(settings.log_url or settings.rq_url)
     if settings.archive is None:
-        return LogStore(connection, ttl=settings.ttl)
+        return LogStore.of(connection, settings)
     archive = Archive(Objects(settings.archive, patience=patience))
-    return ArchivedStore(connection, archive, ttl=settings.ttl, remember=settings.archive_remember)
+    return ArchivedStore(connection, archive, **options(settings))
 
 
 class ArchivedStore(LogStore):
@@ -48,13 +65,11 @@ class ArchivedStore(LogStore):
     Lists of jobs, and what answers for several of them at once, are of those that Redis remembers.
     """
 
-    def __init__(
-        self, connection: redis.Redis, archive: Archive, *, ttl: int = 7 * 24 * 3600, remember: int = 0
-    ) -> None:
-        super().__init__(connection, ttl=ttl, remember=remember)
+    def __init__(self, connection: redis.Redis, archive: Archive, *, remember: int = 0, **kept: Any) -> None:
+        super().__init__(connection, remember=remember, **kept)
         self.archive = archive
-        self._near = LogStore(connection, ttl=ttl, remember=remember)
-        self._remember_ms = max(ttl, remember) * 1000
+        self._near = LogStore(connection, remember=remember, **kept)
+        self._remember_ms = max(self._life_ms, remember * 1000)
         self._shelve = connection.register_script(_SHELVE)
         self._hold = connection.register_script(_HOLD)
 
@@ -125,18 +140,20 @@ class ArchivedStore(LogStore):
     def shelve(self, job_id: str, attempt: int, *, ended: int, release: int | None) -> bool:
         """Note that the archive has the attempt as it ended at ``ended`` (ms); returns whether Redis still has it.
 
-        ``release`` is for how many seconds more at most its list is kept; ``None`` leaves it its time.
+        ``release`` is for how many seconds more at most its lists are kept; ``None`` leaves them their time.
         """
-        keys = [meta_key(job_id), list_key(job_id, attempt)]
+        keys = [meta_key(job_id), list_key(job_id, attempt), tail_key(job_id, attempt)]
         left = "" if release is None else max(1, release * 1000)
         with redis_errors():
+            if self._budget and release is not None:
+                self._budget.release(job_id, release * 1000)
             return bool(self._shelve(keys=keys, args=[attempt, ended, self._remember_ms, left]))
 
     def hold(self, job_id: str, attempt: int) -> None:
         """Give a log that could not be archived its whole time anew."""
-        keys = [meta_key(job_id), list_key(job_id, attempt)]
+        keys = [meta_key(job_id), list_key(job_id, attempt), tail_key(job_id, attempt)]
         with redis_errors():
-            self._hold(keys=keys, args=[self._ttl_ms])
+            self._hold(keys=keys, args=[self._life_ms])
 
     def was_deleted(self, job_id: str) -> bool:
         """Return whether somebody has deleted the log: one that has expired is still in the index."""

@@ -15,7 +15,7 @@ from tailer.errors import CorruptRecord, TailerError
 from tailer.jobs import JobState
 from tailer.metrics import Tally
 from tailer.reader import Cursor, LogReader, Place
-from tailer.records import MAX_CHUNK, Chunk, Record
+from tailer.records import MAX_CHUNK, Chunk, Hole, Record
 from tailer.store import AttemptSummary, LogStore, LogSummary
 
 if TYPE_CHECKING:
@@ -394,10 +394,12 @@ class Channel:
                 continue
             self.release()
             with self._lock:
-                if self._ring and live.leaves_gap(record):
+                removed = isinstance(record, Hole) and record.next is not None
+                if removed or (self._ring and live.leaves_gap(record)):
                     self._ring.clear()
                     self._ring_size = 0
-                self._remember(record)
+                if not removed:  # The ring is one element behind the other.
+                    self._remember(record)
                 live.join([record])
         self._wake()
 

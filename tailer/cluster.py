@@ -72,7 +72,10 @@ class Cluster(redis.Redis):
         return run
 
     def pipeline(self, transaction: Any = False, shard_hint: Any = None) -> Pipeline:  # noqa: ARG002 (redis-py's)
-        """Return a batch of commands of one key each, that may be repeated; the key is their first argument."""
+        """Return a batch of commands of one slot each, that may be repeated: their key is the first argument.
+
+        Or it is the first one of a script that is known by its hash.
+        """
         return _Batch(self)
 
     def pubsub(self, **options: Any) -> Any:
@@ -143,7 +146,7 @@ class _Batch(Pipeline):
             nodes = self._cluster.nodes()
             there: dict[str, tuple[ClusterNode, list[int]]] = {}
             for number, (args, _) in enumerate(commands):
-                node = nodes.nodes_manager.get_node_from_slot(nodes.keyslot(args[1]))  # type: ignore[no-untyped-call]
+                node = nodes.nodes_manager.get_node_from_slot(nodes.keyslot(_key(args)))  # type: ignore[no-untyped-call]
                 there.setdefault(node.name, (node, []))[1].append(number)
             answers: list[Any] = [None] * len(commands)
             for node, numbers in there.values():
@@ -156,6 +159,10 @@ class _Batch(Pipeline):
             elif isinstance(answer, Exception) and raise_on_error:
                 raise answer
         return answers
+
+
+def _key(args: Sequence[Any]) -> Any:
+    return args[3] if args[0] == "EVALSHA" else args[1]
 
 
 def _ask(nodes: _Nodes, node: ClusterNode, commands: Sequence[tuple[Any, Any]]) -> list[Any]:

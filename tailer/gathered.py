@@ -28,7 +28,7 @@ from tailer.errors import StoreUnavailable
 from tailer.figures import FigureStore
 from tailer.health import Health
 from tailer.settings import metrics_directory
-from tailer.store import INDEX, list_key, meta_key, redis_errors
+from tailer.store import INDEX, list_key, meta_key, redis_errors, tail_key
 from tailer.workers import live_workers
 
 SAMPLE = 50
@@ -96,6 +96,7 @@ def _logs(connection: redis.Redis) -> Iterator[Metric]:
             pipe.memory_usage(meta_key(job))
             for number in range(max(1, last - ATTEMPTS + 1), last + 1):
                 pipe.memory_usage(list_key(job, number))
+                pipe.memory_usage(tail_key(job, number))
         size = sum(filter(None, pipe.execute()))
     scale = known / len(jobs) if jobs else 0
     yield GaugeMetricFamily("tailer_logs", "Logs in Redis, estimated.", round(len(attempts) * scale))

@@ -13,11 +13,10 @@ from tailer.follow import Selection
 from tailer.formats import ENCODERS, END_MARK, Options
 from tailer.pattern import Pattern
 from tailer.search import MAX_CONTEXT, MAX_LIMIT, Wanted
-from tailer.settings import switch, whole_number
+from tailer.settings import duration, switch, whole_number
 from tailer.store import Cursor, LogStore, LogSummary, now_ms
 
 T = TypeVar("T")
-_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _MEDIA = {"text/plain": "text", "text/event-stream": "sse", "application/x-ndjson": "ndjson"}
 LOG_PARAMETERS = frozenset(
     [
@@ -272,15 +271,6 @@ def _lines(value: str) -> tuple[int, int | None]:
 
 def _event_id(value: str) -> Cursor:
     return Cursor.parse(value.removesuffix(END_MARK))
-
-
-def duration(value: str) -> int | None:
-    """Return the seconds of a duration such as ``10m`` or ``1h30m``; ``None`` if it is none."""
-    match = _DURATION.fullmatch(value)
-    if not match or not any(match.groups()):
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def moment(value: str) -> int:

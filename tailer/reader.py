@@ -132,7 +132,10 @@ class LogReader:
 
     def join(self, fetched: Sequence[Record | None]) -> list[Record]:
         """Move over ``fetched``, the records at ``index`` and behind it; returns what is new of them, without gaps."""
-        self.index = (self.index or 0) + len(fetched)
+        index = self.index or 0
+        for record in fetched:
+            index = record.next if isinstance(record, Hole) and record.next else index + 1
+        self.index = index
         return [new for record in fetched for new in self._join(record)]
 
     def step(self, chunk: Chunk) -> None:
@@ -175,10 +178,17 @@ class LogReader:
                 record = record.part(self.offset, record.end)
                 self._midline = not record.data.endswith(b"\n")
             elif record.offset < self.offset:
-                length = record.end - self.offset
-                record = replace(record, offset=self.offset, length=length, midline=True)
+                record = self._rest(record)
             self.offset, self.line = record.end, record.line + record.lines
         yield record
+
+    def _rest(self, hole: Hole) -> Hole:
+        """Return the part of a hole that is not read yet. Where its lines are is known to who has read up to it."""
+        length = hole.end - self.offset
+        if self.line is None:
+            return replace(hole, offset=self.offset, length=length, midline=True)
+        lines = hole.line + hole.lines - self.line
+        return replace(hole, offset=self.offset, length=length, line=self.line, lines=lines, midline=self._midline)
 
     def _hole(self, record: Record) -> Hole:
         """Make the hole between what was read so far and ``record``."""

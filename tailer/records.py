@@ -37,6 +37,8 @@ MAX_CHUNK = 64 * 1024
 COMPRESS_FROM = 1024
 """Chunks of at least so many bytes are tried with zstd; below it a frame saves little."""
 STDOUT, STDERR, SYSTEM = "stdout", "stderr", "system"
+OVER_LIMIT = "over the log's limit, which keeps its beginning and its end"
+"""Cause of the hole between head and tail of a long log."""
 _HEADER = re.compile(rb"([oesahx]) ([0-9]{1,14}) " + rb"([0-9]{1,15}) " * 4 + rb"(-|mz?|z)")
 """Numbers so small that every later sum, and the year of every time, is one that Python and Redis can hold."""
 _decompressors: deque[zstandard.ZstdDecompressor] = deque(maxlen=16)
@@ -85,7 +87,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Bytes that the job wrote and the log does not have, with the cause. Never silent, never guessed."""
+    """Bytes that the job wrote and the log does not have, with the cause. Never silent, never guessed.
+
+    ``next`` is the index of the element behind it, where the store made it in the place of elements that it removed.
+    """
 
     time: int
     offset: int
@@ -94,6 +99,7 @@ class Hole:
     midline: bool
     length: int
     cause: str
+    next: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def end(self) -> int:
@@ -228,7 +234,10 @@ def decode(element: bytes) -> Record:
                 if len(data) == length and data.count(b"\n") == lines:
                     return Chunk(_STREAMS[kind], time, offset, line, lines, b"m" in flags, data, frame)
             elif kind == b"h":
-                return Hole(time, offset, line, lines, b"m" in flags, length, str(json.loads(payload)["cause"]))
+                told = json.loads(payload)
+                cause, after = str(told["cause"]), told.get("next")
+                if after is None or (type(after) is int and 0 < after < 1 << 53):
+                    return Hole(time, offset, line, lines, b"m" in flags, length, cause, after)
             else:
                 record: Record = _from_json(Attempt, payload) if kind == b"a" else _from_json(End, payload)
                 if encode(record).startswith(header + b"\n"):

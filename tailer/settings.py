@@ -23,11 +23,13 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 SENTINEL = "redis+sentinel://"
 CLUSTER = "redis+cluster://"
 MAX_PROXIES = 10
+SHORTEST_TTL = 60
 MAX_TTL = 100 * 365 * 24 * 3600
 """Seconds, a century; with much more Redis's own sums would overflow, and it would refuse every write."""
 DAY_S = 86_400
 SHORTEST_SECRET = 4
 """Bytes of the shortest secret that is masked in logs. A shorter one would shred them, and hide nothing."""
+_DURATION = re.compile(r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -45,8 +47,9 @@ class Settings:
     """What an operator can set. Each field is one environment variable, described in ``docs/operations.md``.
 
     ``log_url`` is ``None`` where none is set: a worker then writes logs to the Redis that RQ itself uses.
-    ``rq_url_given`` tells whether ``rq_url`` was set or is the default. Of ``secret_keys`` the first one signs. Sizes
-    are bytes, times are seconds.
+    ``rq_url_given`` tells whether ``rq_url`` was set or is the default. Of ``secret_keys`` the first one signs.
+    ``ttl_finished`` and ``ttl_failed`` are ``None`` where ``ttl`` counts; ``ttl_queues`` are patterns of queues' names
+    with the time that counts instead of all three. Sizes are bytes, times are seconds.
     """
 
     log_url: str | None = None
@@ -56,6 +59,12 @@ class Settings:
     capture: str = "separate"
     console: bool = True
     ttl: int = 7 * 24 * 3600
+    ttl_finished: int | None = None
+    ttl_failed: int | None = None
+    ttl_queues: tuple[tuple[str, int], ...] = ()
+    keep_head: int = 8 << 20
+    keep_tail: int = 24 << 20
+    max_memory: int = 0
     buffer: int = 8 << 20
     spill: int = 256 << 20
     archive: str | None = None
@@ -100,7 +109,15 @@ class Settings:
             redis_verify=verify,
             capture=_read(environ, "TAILER_CAPTURE", cls.capture, _choice(CAPTURE_MODES)),
             console=_read(environ, "TAILER_CONSOLE", cls.console, switch),
-            ttl=_read(environ, "TAILER_TTL", cls.ttl, _ttl),
+            ttl=_read(environ, "TAILER_TTL", cls.ttl, ttl),
+            ttl_finished=_read(environ, "TAILER_TTL_FINISHED", cls.ttl_finished, ttl),
+            ttl_failed=_read(environ, "TAILER_TTL_FAILED", cls.ttl_failed, ttl),
+            ttl_queues=_read(environ, "TAILER_TTL_QUEUES", cls.ttl_queues, _ttl_queues),
+            keep_head=_read(
+                environ, "TAILER_KEEP_HEAD", cls.keep_head, _at_least(0, size, "0 for none, or such as 8MiB")
+            ),
+            keep_tail=_read(environ, "TAILER_KEEP_TAIL", cls.keep_tail, keep_tail),
+            max_memory=_read(environ, "TAILER_MAX_MEMORY", cls.max_memory, _max_memory),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
             archive=_read(environ, "TAILER_ARCHIVE", cls.archive, archive_url),
@@ -236,11 +253,36 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
-def _ttl(value: str) -> int:
-    seconds = _at_least(60, whole_number, allowed := "seconds, at least 60 and no more than a century")(value)
-    if seconds > MAX_TTL:
-        raise ValueError(f"use {allowed}")
+def ttl(value: str) -> int:
+    """Parse a log's time to live: seconds, or such as ``12h`` or ``7d``; raises ``ValueError``."""
+    seconds = int(value) if re.fullmatch("[0-9]{1,18}", value) else duration(value)
+    if seconds is None or not SHORTEST_TTL <= seconds <= MAX_TTL:
+        raise ValueError("use seconds, or such as 12h or 7d; at least 60 s and no more than a century")
     return seconds
+
+
+def _ttl_queues(value: str) -> tuple[tuple[str, int], ...]:
+    pairs = [entry.rpartition("=")[::2] for entry in value.split()]
+    if not pairs or not all(name for name, _ in pairs):
+        raise ValueError("use QUEUE=TIME pairs with spaces between them, such as mail=1h low-*=10m")
+    return tuple((name, ttl(time)) for name, time in pairs)
+
+
+def keep_head(value: str) -> int:
+    """Parse how much of the beginning of a log is kept; raises ``ValueError``."""
+    return _at_least(0, size, "0 for none, or such as 8MiB")(value)
+
+
+def keep_tail(value: str) -> int:
+    """Parse how much of the end of a log is kept; raises ``ValueError``."""
+    return _at_least(1 << 16, size, "at least 64KiB")(value)
+
+
+def _max_memory(value: str) -> int:
+    number = _at_least(0, size, allowed := "0 for no limit, or at least 1MiB, such as 2GiB")(value)
+    if 0 < number < UNITS["MiB"]:
+        raise ValueError(f"use {allowed}")
+    return number
 
 
 def _seconds(value: str) -> int:
@@ -291,6 +333,15 @@ def size(value: str) -> int:
     if not match:
         raise ValueError("use a number of bytes, or such as 8MiB")
     return int(match[1]) * UNITS[match[2] or ""]
+
+
+def duration(value: str) -> int | None:
+    """Return the seconds of a duration such as ``10m`` or ``1h30m``; ``None`` if it is none."""
+    match = _DURATION.fullmatch(value)
+    if not match or not any(match.groups()):
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def web_url(value: str) -> str:

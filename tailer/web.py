@@ -42,12 +42,12 @@ from tailer.many import Many
 from tailer.many_formats import body, switch_to
 from tailer.many_logs import Problem
 from tailer.many_query import ManyQuery
-from tailer.query import LogQuery, duration, preferred
+from tailer.query import LogQuery, preferred
 from tailer.reader import PIECE
 from tailer.readers import Reader
 from tailer.search import PLACES, READ, search, total_of
 from tailer.search_formats import FINDERS
-from tailer.settings import Settings
+from tailer.settings import Settings, duration
 from tailer.store import LogSummary
 from tailer.streaming import stream
 

@@ -332,3 +332,13 @@ def eat_memory() -> None:
     eaten = []
     while True:
         eaten.append(b"x" * (8 << 20))
+
+
+def print_blocks(place: str, blocks: int, size: int) -> None:
+    """Print blocks of lines of 20 bytes with their numbers, each when there is a file with the number of the block."""
+    number = 0
+    for block in range(blocks):
+        _wait_for(f"{place}/{block}")
+        for _ in range(size // 20):
+            number += 1
+            print(f"line {number:014}")

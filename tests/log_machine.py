@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -21,6 +22,8 @@ from tailer.store import Cursor, LogStore, meta_key
 from tests.log_model import COMPRESSOR, PlainLog, WrittenLog, cut, flat, pieces, read_all
 
 running = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.writers)))
+LIMITS = [(1 << 40, 1 << 40), (9, 7), (0, 1), (40, 1300)]
+"""Bytes that a log's head and tail keep: all, so few that nearly every log has a gap, and some more."""
 numbers = st.runner().flatmap(lambda machine: st.sampled_from([*machine.plain.attempts] * 9 + [1, 2]))
 
 
@@ -74,12 +77,10 @@ class Standing:
 class LogMachine(RuleBasedStateMachine):
     """Calls a store and a `PlainLog` alike, and compares what they answer and what can be read."""
 
-    def __init__(self, store: LogStore) -> None:
+    def __init__(self, connection: redis.Redis) -> None:
         super().__init__()
-        self.store = store
-        self.hub = Hub(store, Jobs(store.connection))
+        self.connection = connection
         self.job_id = uuid.uuid4().hex
-        self.plain = PlainLog()
         self.writers: dict[str, Writer] = {}
         self.standing: list[Standing] = []
         self.backups: list[tuple[PlainLog, dict[bytes, bytes]]] = []
@@ -110,9 +111,12 @@ class LogMachine(RuleBasedStateMachine):
 
     # Workers.
 
-    @initialize()
-    def first(self) -> None:
+    @initialize(limits=st.sampled_from(LIMITS))
+    def first(self, limits: tuple[int, int]) -> None:
         """A worker begins: before that there is nothing to do."""
+        self.store = LogStore(self.connection, keep_head=limits[0], keep_tail=limits[1])
+        self.hub = Hub(self.store, Jobs(self.connection))
+        self.plain = PlainLog(*limits)
         self.start("e1", 0)
 
     @rule(execution=st.sampled_from(["e1", "e2", "e3", "e4"]), number=st.sampled_from([0] * 5 + [1, 2, 3]))

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import strategies as st
 
 from tailer.errors import AttemptMissing, LogClosed
-from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, Record, decode, encode
+from tailer.records import OVER_LIMIT, STDERR, STDOUT, Attempt, Chunk, End, Hole, Record, decode, encode
 from tailer.store import AttemptSummary, Cursor, LogStore, LogSummary
 
 HOLE = "hole"
@@ -34,7 +34,9 @@ class WrittenLog:
         self.began = self.time = began
         self.records: list[Chunk | Hole] = []
         self.bytes: list[tuple[str, int, int] | None] = []  # (stream, byte, number of its line), or not in the log
-        self.starts = [0]  # of each line; where a newline is missing, the start of what is missing
+        self.starts = [
+            0
+        ]  # of each line; where a newline is missing, the start of what is missing, if that does not end with it
         self._midline = False
         for stream, data, pause in written:
             self.write(stream, data, pause)
@@ -51,6 +53,8 @@ class WrittenLog:
     def add(self, record: Chunk | Hole) -> None:
         """Go on with a record that begins where this log ends."""
         assert record.offset == len(self.bytes)
+        if self.records and isinstance(self.records[-1], Hole) and self.records[-1].lines and not record.midline:
+            self.starts[-1] = record.offset
         self.records.append(record)
         self.time = record.time
         if isinstance(record, Hole):
@@ -147,7 +151,8 @@ def read_all(store: LogStore, at: Cursor, job_id: str) -> list[Record]:
 class PlainLog:
     """What a `LogStore` must answer for one job: its methods without Redis, on plain lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, head: int, tail: int) -> None:
+        self.limits = head, tail
         self.attempts: dict[int, PlainAttempt] = {}
 
     @property
@@ -163,7 +168,7 @@ class PlainLog:
             number = about.number or self.highest + 1
             if number <= self.highest:
                 raise LogClosed(f"attempt {number}")
-            one = self.attempts[number] = PlainAttempt(replace(about, number=number))
+            one = self.attempts[number] = PlainAttempt(replace(about, number=number), *self.limits)
         one.alive = True
         return Cursor(one.about.number, one.size), one.written.lines
 
@@ -174,6 +179,7 @@ class PlainLog:
             raise LogClosed(f"attempt {at.attempt}")
         if at.offset == one.size:
             one.end = None
+            one.trim()
             for element in elements:
                 one.add(decode(element))
             assert (end, lines) == (one.size, one.written.lines)
@@ -188,7 +194,7 @@ class PlainLog:
             raise LogClosed(f"attempt {end.attempt}")
         if end.bytes == one.size:
             one.end = end if self.highest == end.attempt else replace(end, final=False)
-            one.records.append(one.end)
+            one.kept.append(one.end)
             one.alive = False
         return one.size
 
@@ -239,7 +245,7 @@ class PlainLog:
     def summary(self) -> LogSummary | None:
         """What is known of the attempts."""
         told = [
-            AttemptSummary(number, one.about.time, one.size, one.written.lines, one.about, one.end)
+            AttemptSummary(number, one.about.time, one.size, one.written.lines, one.about, one.end, one.gap)
             for number, one in sorted(self.attempts.items())
         ]
         return LogSummary("", told) if told else None
@@ -251,11 +257,17 @@ class PlainLog:
 
 
 class PlainAttempt:
-    """One attempt: all its records, and what its output is made of."""
+    """One attempt: all its records, and what its output is made of.
 
-    def __init__(self, about: Attempt) -> None:
+    What begins behind the first ``head`` bytes of output is its tail, which is trimmed to ``tail`` bytes and more.
+    """
+
+    def __init__(self, about: Attempt, head: int, tail: int) -> None:
         self.about = about
-        self.records: list[Record] = [about]
+        self.limits = head, tail
+        self.head: list[Record] = [about]
+        self.tail: list[Record] = []
+        self.gap: Hole | None = None
         self.written = WrittenLog(began=about.time)
         self.end: End | None = None
         self.alive = False
@@ -265,11 +277,53 @@ class PlainAttempt:
         """Bytes of output."""
         return len(self.written.bytes)
 
+    @property
+    def split(self) -> bool:
+        """Whether there is a tail, or was one."""
+        return bool(self.tail or self.gap)
+
+    @property
+    def kept(self) -> list[Record]:
+        """The records to which the next one is added."""
+        return self.tail if self.split else self.head
+
+    @property
+    def records(self) -> list[Record]:
+        """All that can be read: in the place of what was removed is a hole."""
+        return [*self.head, *([self.gap] if self.gap else []), *self.tail]
+
     def add(self, record: Record) -> None:
         """Go on with a record of output."""
         assert isinstance(record, Chunk | Hole)
-        self.records.append(record)
+        (self.tail if self.split or record.offset >= self.limits[0] else self.head).append(record)
         self.written.add(record)
+
+    def trim(self) -> None:
+        """Remove the oldest records of the tail, as long as those that stay have enough output."""
+        while self.tail and sum(r.length for r in self.tail[1:] if isinstance(r, Chunk)) >= self.limits[1]:
+            oldest = self.tail.pop(0)
+            line = oldest.line if isinstance(oldest, Chunk | Hole) else self.line_behind
+            lines = oldest.lines if isinstance(oldest, Chunk | Hole) else 0
+            if self.gap is None:
+                assert isinstance(oldest, Chunk | Hole)
+                self.gap = Hole(oldest.time, oldest.offset, line, 0, oldest.midline, 0, OVER_LIMIT)
+            length = oldest.end - self.gap.offset
+            self.gap = replace(self.gap, time=oldest.time, length=length, lines=line + lines - self.gap.line)
+            for number in range(oldest.offset, oldest.end):
+                self.written.bytes[number] = None
+            # A line that begins in what is not there any more is found where that begins.
+            behind = self.tail[0] if self.tail else None
+            joins = isinstance(behind, Chunk | Hole) and not behind.midline
+            starts = self.written.starts
+            for number, start in enumerate(starts):
+                if self.gap.offset < start < self.gap.end + (not joins):
+                    starts[number] = self.gap.offset
+
+    @property
+    def line_behind(self) -> int:
+        """The line that goes on where the gap ends."""
+        assert self.gap
+        return self.gap.line + self.gap.lines
 
 
 def cut(record: Record, start: int) -> Record:

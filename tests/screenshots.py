@@ -46,7 +46,7 @@ class Shop:
         return self._queue.enqueue(f"tests.picture_jobs.{function}", *arguments, description=description)
 
     def _work(self, *arguments: str) -> contextlib.AbstractContextManager[object]:
-        return self._stack.worker(self._queue, *arguments, env={"TAILER_CONSOLE": "0"})
+        return self._stack.worker(self._queue, *arguments, env={"TAILER_CONSOLE": "0", "TAILER_KEEP_TAIL": "1GiB"})
 
     def _run(self, function: str, description: str, *arguments: object) -> Job:
         job = self._enqueue(function, description, *arguments)

@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -22,9 +23,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
+from tailer.budget import BYTES, EXPIRY, FINISHED
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
+from tailer.index import UNTIL
 from tailer.reader import MAX_RECORDS, PIECE
-from tailer.records import MAX_CHUNK, OUTCOMES, STDERR, STDOUT, Attempt, Chunk, End, Hole, encode
+from tailer.records import MAX_CHUNK, OUTCOMES, OVER_LIMIT, STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, encode
 from tailer.store import (
     ALIVE_MS,
     INDEX,
@@ -70,6 +73,19 @@ def add(store, job_id, at, *records):
     return store.append(job_id, at, list(map(encode, records)), end=records[-1].end, lines=counted)
 
 
+def write_numbers(store, job_id, stop, first=0):
+    """Append lines of four bytes with their numbers, each by itself, up to and without ``stop``."""
+    store.start(job_id, Attempt(5, 0, "e1"))
+    for n in range(first, stop):
+        chunk = lines(b"%03d\n" % n, 4 * n, n + 1, time=100 + n)
+        assert store.append(job_id, Cursor(1, chunk.offset), [encode(chunk)], end=chunk.end, lines=n + 1) == chunk.end
+
+
+def bytes_of(chunk):
+    """What it holds."""
+    return chunk.data
+
+
 def ended(attempt=1, outcome="finished", *, final=True, bytes_=0, lines_=0, **more):
     """An end record."""
     return End(outcome=outcome, attempt=attempt, final=final, bytes=bytes_, lines=lines_, ended_at=2.0, **more)
@@ -92,6 +108,11 @@ class StoreContract:
     def store(self, connection):
         """A store with a life time of `TTL` seconds."""
         return LogStore(connection, ttl=TTL)
+
+    @pytest.fixture
+    def short(self, connection):
+        """A store that keeps the first 10 bytes of a log, and the last 20."""
+        return LogStore(connection, ttl=TTL, keep_head=10, keep_tail=20)
 
     # Starting.
 
@@ -329,11 +350,53 @@ class StoreContract:
 
         names = {key.decode() for key in connection.keys("*")}
         key = meta_key("job")
-        assert names == {INDEX, key, f"{key}:1", f"{key}:2", f"{key}:2:alive"}
+        assert names == {INDEX, UNTIL, key, f"{key}:1", f"{key}:2", f"{key}:2:alive"}
         for name in names:
             assert connection.pttl(name) > 0, name
         assert connection.pttl(f"{key}:2:alive") <= ALIVE_MS
         assert connection.pttl(INDEX) > TTL * 1000
+        assert connection.pttl(UNTIL) > TTL * 1000
+
+    @pytest.mark.parametrize(
+        ("outcome", "final", "seconds"),
+        [("finished", True, 100), ("finished", False, 300), ("failed", True, 300), ("stopped", True, 300)],
+    )
+    def test_a_log_lives_as_long_as_its_outcome_says(self, connection, outcome, final, seconds):
+        """While the job runs or will run again for the longer time, then for that of its end, in all its keys."""
+        store = LogStore(connection, ttl_finished=100, ttl_failed=300, keep_head=1)
+        store.start("job", Attempt(5, 0, "e1"))
+        add(store, "job", Cursor(1, 0), lines(b"a\n"), lines(b"b\n", 2, 2))
+        keys = [meta_key("job"), f"{meta_key('job')}:1", f"{meta_key('job')}:1:tail"]
+        for _ in range(2):
+            for key in keys:
+                assert 290_000 < connection.pttl(key) <= 300_000, key
+                connection.pexpire(key, 5000)
+            store.keep_alive("job", 1)
+        store.end("job", ended(outcome=outcome, final=final, bytes_=4, lines_=2))
+        for key in keys:
+            assert seconds - 10 < connection.pttl(key) / 1000 <= seconds, key
+        assert seconds - 10 < (connection.zscore(UNTIL, "job") - now_ms()) / 2000 <= seconds
+
+    def test_whoever_ends_a_log_keeps_it_as_its_worker_said(self, connection):
+        """A follower that ends the log of a lost worker has other settings; those of the worker count."""
+        LogStore(connection, ttl_finished=100, ttl_failed=500).start("job", Attempt(5, 0, "e1"))
+        LogStore(connection, ttl=9000).end("job", ended(outcome="lost"))
+        assert 490 < connection.pttl(meta_key("job")) / 1000 <= 500
+
+    def test_a_job_is_forgotten_after_its_own_time(self, connection):
+        """Others' times do not matter: neither goes one too soon whose log lives for longer, nor stays one for them."""
+        brief, long = LogStore(connection, ttl=60), LogStore(connection, ttl=6000)
+        for job_id in ("old", "new"):
+            brief.start(f"brief-{job_id}", Attempt(5, 0, "e1"))
+            long.start(f"long-{job_id}", Attempt(5, 0, "e1"))
+        connection.zadd(INDEX, {"brief-old": now_ms() - 121_000, "long-old": now_ms() - 121_000})
+        connection.zincrby(UNTIL, -121_000, "brief-old")
+        connection.zincrby(UNTIL, -121_000, "long-old")
+        brief.start("another", Attempt(5, 0, "e1"))
+        found = {job_id for _, job_id in brief.jobs()}
+        assert found == {"brief-new", "long-new", "long-old", "another"}
+        assert connection.zcard(UNTIL) == 4
+        assert connection.pttl(INDEX) > 10_000_000
 
     @pytest.mark.parametrize("what", ["start", "again", "append", "keep_alive", "end"])
     def test_a_sign_of_life_keeps_the_whole_log(self, store, what):
@@ -361,6 +424,34 @@ class StoreContract:
 
         for key in kept:
             assert store.connection.pttl(key) > (TTL - 60) * 1000, key
+
+    def test_what_is_over_the_limit_lives_and_goes_with_the_rest(self, short):
+        """The list that holds the end of a long log has the others' time to live, and is deleted with them."""
+        write_numbers(short, "job", 20)
+        keys = [f"{meta_key('job')}{suffix}" for suffix in ("", ":1", ":1:tail")]
+        assert set(short.connection.keys(f"{meta_key('job')}*")) == {
+            key.encode() for key in [*keys, f"{keys[1]}:alive"]
+        }
+        for change in (
+            lambda: short.append("job", Cursor(1, 80), [encode(lines(b"020\n", 80, 21))], end=84, lines=21),
+            lambda: short.keep_alive("job", 1),
+            lambda: short.start("job", Attempt(5, 0, "e2")),
+            lambda: short.end("job", ended(1, bytes_=84, lines_=21)),
+        ):
+            for key in keys:
+                short.connection.pexpire(key, 5000)
+            change()
+            for key in keys:
+                assert short.connection.pttl(key) > (TTL - 60) * 1000, key
+        short.delete("job")
+        assert not short.connection.keys(f"{meta_key('job')}*")
+
+    def test_what_an_eviction_left_of_a_long_log_is_not_mixed_into_a_new_one(self, short):
+        """Where the job's hash is gone and its lists are not, the next log begins empty."""
+        write_numbers(short, "job", 20)
+        short.connection.delete(meta_key("job"))
+        write_numbers(short, "job", 5)
+        assert bytes(value for _, value, _ in flat(read_all(short, Cursor(), "job"))) == b"000\n001\n002\n003\n004\n"
 
     def test_a_worker_is_alive_until_it_ends_its_log_or_falls_silent(self, store):
         """Alive from the start, for 15 s after the last sign of it, and not behind the end."""
@@ -467,12 +558,84 @@ class StoreContract:
     def test_a_job_that_runs_for_longer_than_the_index_remembers_stays_in_it(self, store):
         """A sign of life puts a job back that the index has dropped for its age, and keeps what it says otherwise."""
         store.start("job", Attempt(5, 0, "e1"))
-        store.connection.zadd(INDEX, {"job": now_ms() - 2 * TTL * 1000 - 1})
+        store.connection.zadd(UNTIL, {"job": now_ms() - 1})
         store.start("other", Attempt(5, 0, "e1"))
         assert [job_id for _, job_id in store.jobs()] == ["other"]
 
         store.keep_alive("job", 1)
         assert {job_id for _, job_id in store.jobs()} == {"job", "other"}
+
+    # Limits.
+
+    def test_a_long_log_keeps_its_beginning_and_its_end(self, short):
+        """Between what is kept is a hole of exact size, with its lines and its cause; cursors hold on both sides."""
+        write_numbers(short, "job", 20)
+        short.end("job", ended(bytes_=80, lines_=20))
+        # The tail is what was there before the last append, and that.
+        hole = Hole(113, 12, 4, 11, False, 44, OVER_LIMIT)
+
+        told = read_all(short, Cursor(), "job")
+        assert [told[0].number, *map(bytes_of, told[1:4]), told[4]] == [1, b"000\n", b"001\n", b"002\n", hole]
+        assert b"".join(map(bytes_of, told[5:-1])) == b"014\n015\n016\n017\n018\n019\n"
+        assert [record.line for record in told[5:-1]] == [15, 16, 17, 18, 19, 20]
+        assert short.summary("job").last.gap == hole
+
+        for at, first in [
+            (10, b"2\n"),
+            (12, hole),
+            (30, Hole(113, 30, 4, 11, True, 26, OVER_LIMIT)),
+            (56, b"014\n"),
+            (79, b"\n"),
+        ]:
+            record = short.reader("job", Cursor(1, at)).read()[0]
+            assert (record if isinstance(first, Hole) else record.data) == first
+        assert [short.line("job", 1, number).offset for number in (3, 4, 9, 14, 15, 20)] == [8, 12, 12, 12, 56, 76]
+        assert [short.tail("job", count).offset for count in (2, 6, 7, 17, 18)] == [72, 56, 12, 12, 8]
+        assert [short.since("job", time).offset for time in (102, 103, 113, 114)] == [8, 12, 12, 56]
+
+    def test_an_element_keeps_its_index_for_as_long_as_it_is_there(self, short):
+        """What is removed before an element is counted, and a hole tells where the next one is."""
+        write_numbers(short, "job", 20)
+        assert short.find("job", 1, "line", 15)[:2] == (4, 12)
+        assert short.find("job", 1, "line", 16)[:2] == (15, 56)
+        kept = [encode(lines(b"%03d\n" % n, 4 * n, n + 1, time=100 + n)) for n in range(20)]
+        assert short.elements("job", 1, 1, 3) == kept[:3]
+        assert short.elements("job", 1, 15, 16) == kept[14:16]
+        for first in (4, 9, 14):
+            before, *behind = short.elements("job", 1, first, first + 2)
+            assert (decode(before).next, behind) == (15, kept[14:16])
+        assert len(short.elements("job", 1, 0, -1)) == 4 + 1 + 6
+        assert short.elements("job", 1, 21, 30) == []
+
+        with short.connection.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(wake_channel("job"))
+            pubsub.get_message(timeout=5)
+            last = encode(lines(b"\0\xff\n", 80, 21))
+            assert short.append("job", Cursor(1, 80), [last], end=83, lines=21) == 83
+            message = wait_until(lambda: pubsub.get_message(timeout=0.1))
+            assert message["data"] == b"1 21 " + last
+        assert short.find("job", 1, "offset", 80) == (21, 80, last)
+
+    def test_who_is_up_to_date_never_notices(self, short):
+        """A reader that reads what each append brings gets all of it; one that is late gets one hole."""
+        ready, late = short.reader("job", Cursor()), short.reader("job", Cursor())
+        data = b""
+        for number in range(30):
+            write_numbers(short, "job", number + 1, number)
+            if number == 10:
+                assert late.read()[-1].data == b"010\n"
+            data += b"".join(record.data for record in ready.read() if isinstance(record, Chunk))
+        assert data == b"".join(b"%03d\n" % number for number in range(30))
+        assert late.read()[0] == Hole(123, 44, 12, 13, False, 52, OVER_LIMIT)
+
+    def test_one_append_is_kept_whatever_the_limit(self, short):
+        """Who waits for it finds all of it, however much it is; the next one takes what is too much away."""
+        short.start("job", Attempt(5, 0, "e1"))
+        chunks = [lines(b"%03d\n" % (n % 1000), 4 * n, n + 1) for n in range(2500)]
+        assert short.append("job", Cursor(1, 0), list(map(encode, chunks)), end=10_000, lines=2500) == 10_000
+        assert read_all(short, Cursor(), "job")[1:] == chunks
+        assert short.append("job", Cursor(1, 10_000), [encode(lines(b"x\n", 10_000, 2501))], end=10_002, lines=2501)
+        assert short.summary("job").last.gap.length == 10_000 - 12 - 20
 
     # Reading places.
 
@@ -667,6 +830,12 @@ class StoreContract:
             if number > 1 and any(a < true <= b for a, b in hurt):
                 assert any(a <= found <= b for a, b in hurt), number
                 assert all(any(a <= n < b for a, b in hurt) for n in range(found, true)), number
+            elif any(a == true for a, _ in hurt):
+                # Whether a hole before it holds its beginning is told by what is hurt.
+                assert found in {
+                    true,
+                    *(one.offset for one in log.records if isinstance(one, Hole) and one.end == true),
+                }
             else:
                 assert found == true, number
 
@@ -752,10 +921,13 @@ class StoreContract:
         reader.relocate()
         assert reader.read() == [tail]
 
-    def test_whatever_happens_in_whatever_order_is_as_on_plain_lists(self, store):
-        """Workers that start, send, resend, end or fall silent, failovers and readers: all answers are the model's."""
+    def test_whatever_happens_in_whatever_order_is_as_on_plain_lists(self, connection):
+        """Workers that start, send, resend, end or fall silent, failovers and readers: all answers are the model's.
+
+        Also where logs are over their limits, from their first bytes on or later.
+        """
         run_state_machine_as_test(
-            lambda: LogMachine(store), settings=settings(examples, max_examples=20, stateful_step_count=50)
+            lambda: LogMachine(connection), settings=settings(examples, max_examples=30, stateful_step_count=50)
         )
 
     # Forging and keys.
@@ -849,7 +1021,101 @@ class StoreContract:
         assert store.summary("job").attempts[0].end == ended()
 
 
-class ServerContract(StoreContract):
+class BudgetContract:
+    """What a store with ``max_memory`` promises, on servers that tell how much a key takes; fakeredis does not."""
+
+    LIMIT = 400_000
+
+    @pytest.fixture
+    def limited(self, connection):
+        """A store whose logs may take `LIMIT` bytes."""
+        return LogStore(connection, ttl=TTL, max_memory=self.LIMIT)
+
+    @staticmethod
+    def log(store, job_id, size=20_000, *, end=True, final=True):
+        """Write a log that takes about so many bytes."""
+        store.start(job_id, Attempt(5, 0, job_id))
+        chunk = lines(random.randbytes(size))
+        store.append(job_id, Cursor(1, 0), [encode(chunk)], end=chunk.end, lines=chunk.lines)
+        if end:
+            store.end(job_id, ended(bytes_=chunk.end, lines_=chunk.lines, final=final))
+        else:
+            store.keep_alive(job_id, 1)
+
+    @staticmethod
+    def taken(connection):
+        """What all keys of jobs take, and what the budget says of that."""
+        keys = connection.keys("tailer:{*")
+        return sum(connection.memory_usage(key, samples=0) for key in keys), int(connection.hget(BYTES, ":total") or 0)
+
+    def test_the_oldest_logs_go_for_new_ones(self, limited):
+        """All together never take more than they may; those that are gone have expired."""
+        for number in range(60):
+            self.log(limited, f"job{number}")
+            real, noted = self.taken(limited.connection)
+            assert max(real, noted) <= self.LIMIT
+            assert abs(real - noted) < 0.02 * self.LIMIT
+        there = [number for number in range(60) if limited.summary(f"job{number}")]
+        assert there == list(range(60 - len(there), 60))
+        assert len(there) > 15
+        for number in range(60):
+            assert limited.expired(f"job{number}") == (number not in there)
+        assert limited.connection.keys(f"{meta_key('job0')}*") == []
+
+    def test_what_runs_is_never_dropped(self, limited):
+        """Nor what will run again, though that alone is more than logs may take; what is over goes for it."""
+        self.log(limited, "over")
+        for number in range(10):
+            self.log(limited, f"running{number}", 60_000, end=False)
+            self.log(limited, f"retried{number}", 60_000, final=False)
+        self.log(limited, "new")
+        assert limited.expired("over")
+        for number in range(10):
+            assert limited.summary(f"running{number}")
+            assert limited.summary(f"retried{number}")
+        assert limited.summary("new")
+
+    def test_a_job_that_is_over_and_runs_again_stays(self, limited):
+        """A requeued job is no longer the oldest log that is over, but one that runs."""
+        self.log(limited, "job")
+        limited.start("job", Attempt(5, 0, "e2"))
+        for number in range(30):
+            self.log(limited, f"job{number}")
+        assert limited.summary("job")
+        assert limited.expired("job0")
+
+    def test_what_is_gone_by_itself_counts_no_longer(self, limited):
+        """Logs that expired, were deleted, or evicted: nothing is dropped for what they took."""
+        for number in range(15):
+            self.log(limited, f"old{number}")
+        limited.delete("old0")
+        for number in range(1, 15):
+            for key in limited.connection.keys(f"{meta_key(f'old{number}')}*"):
+                limited.connection.delete(key)
+            if number < 8:  # It expired; the others were evicted, which nobody notes.
+                limited.connection.zadd(EXPIRY, {f"old{number}": now_ms() - 1})
+        for number in range(15):
+            self.log(limited, f"new{number}")
+        assert all(limited.summary(f"new{number}") for number in range(15))
+        assert self.taken(limited.connection)[1] <= self.LIMIT
+
+    def test_many_workers_keep_within_it_together(self, limited):
+        """Logs that end at the same time count once each, and no more of the old ones go than need to."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: self.log(limited, f"job{number}"), range(80)))
+        self.log(limited, "last")
+        real, noted = self.taken(limited.connection)
+        assert self.LIMIT - 100_000 < real <= self.LIMIT
+        assert abs(real - noted) < 0.02 * self.LIMIT
+
+    def test_every_key_of_it_expires(self, limited):
+        """As all others do."""
+        self.log(limited, "job")
+        for key in (BYTES, EXPIRY, FINISHED):
+            assert limited.connection.pttl(key) > (TTL - 60) * 1000
+
+
+class ServerContract(BudgetContract, StoreContract):
     """Promises about trouble that only a real server can have. A subclass also has ``own``, a server of its own."""
 
     def test_a_server_that_is_gone_is_unavailable(self, own):

@@ -24,7 +24,7 @@ from tailer.store import INDEX, Cursor, LogStore, connect, list_key, meta_key, n
 from tests.log_model import COMPRESSOR, WrittenLog, flat, pieces, read_all
 from tests.object_stores import s3_server
 from tests.processes import shared
-from tests.store_contract import StoreContract, examples, new_job, sample
+from tests.store_contract import StoreContract, examples, new_job, sample, write_numbers
 
 NOW = Settings(archive_after=0, archive_release=3600)
 DAY = 86_400_000
@@ -504,3 +504,20 @@ def test_an_url_that_names_no_archive_is_refused(url):
 def test_without_an_archive_there_is_a_plain_store():
     """Nothing of the archive is loaded, and nothing asked."""
     assert type(open_store(Settings())) is LogStore
+
+
+def test_a_log_over_its_limit_is_archived_with_its_hole(store):
+    """Beginning, hole and end are read from the archive as they were from Redis, whose lists both go."""
+    short = ArchivedStore(store.connection, store.archive, keep_head=10, keep_tail=20)
+    write_numbers(short, "job", 20)
+    short.end("job", End(outcome="finished", attempt=1, final=True, bytes=80, lines=20, ended_at=2.0))
+    before = [read_all(short, Cursor(1, at), "job") for at in (0, 30, 60)]
+    places = [short.tail("job", count) for count in (2, 6, 7, 18)]
+
+    Archiver(short, NOW).sweep()
+    lists = list_key("job", 1), f"{list_key('job', 1)}:tail"
+    assert all(0 < lifetime(short, key) <= 3_600_000 for key in lists)
+    short.connection.delete(*lists)
+    assert [read_all(short, Cursor(1, at), "job") for at in (0, 30, 60)] == before
+    assert [short.tail("job", count) for count in (2, 6, 7, 18)] == places
+    assert short.near.elements("job", 1, 0, -1) == []

@@ -41,7 +41,7 @@ def web(server):
     """A web process of the test's own: its URL, its worker's pid, and a store."""
     with web_process(server.url) as (url, process), connect(server.url) as connection:
         (pid,) = wait_until(lambda: workers_of(process.pid))
-        yield url, pid, LogStore(connection)
+        yield url, pid, LogStore(connection, keep_tail=2 << 30)
 
 
 def write(log, megabytes):

@@ -79,7 +79,7 @@ def test_a_cut_may_be_bounded():
 @pytest.mark.timeout(60)
 def test_a_flood_that_two_threads_pack_keeps_its_order(server):
     """When the pump packs beside the shipper, each byte is stored once and in its place."""
-    store = LogStore(connect(server.url))
+    store = LogStore(connect(server.url), keep_tail=1 << 30)
     about = Attempt(now_ms(), 0, "e1", "worker", "queue", "a test", "separate")
     capture = Capture.open("separate")
     shipper = Shipper(store, "job", about, capture.report, buffer=1 << 20, spill=256 << 20)

@@ -146,6 +146,8 @@ def test_a_payload_of_another_shape_is_refused(kind, payload):
         b"h 1 0 3 1 0 -\n{}",
         b"h 1 0 3 1 0 -\n[]",
         b"h 1 0 3 1 0 -\n" + b"[" * 100_000,
+        b'h 1 0 3 1 0 -\n{"cause":"c","next":0}',
+        b'h 1 0 3 1 0 -\n{"cause":"c","next":"7"}',
         b"a 1 0 0 1 0 -\n[]",
         b'a 1 0 0 1 0 -\n{"time":1,"number":1}',
         b'a 1 0 0 1 0 -\n{"time":2,"number":1,"execution":"e"}',

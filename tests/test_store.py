@@ -10,7 +10,7 @@ from tailer.embedded import EmbeddedServer
 from tailer.store import connect
 from tests.clusters import ThreeNodes, three_nodes
 from tests.processes import shared
-from tests.store_contract import ServerContract, StoreContract
+from tests.store_contract import BudgetContract, ServerContract, StoreContract
 
 DATABASE = 9  # of a server that other tests use too
 
@@ -67,7 +67,7 @@ def cluster() -> Iterator[ThreeNodes]:
         yield nodes
 
 
-class TestCluster(StoreContract):
+class TestCluster(BudgetContract, StoreContract):
     """A cluster of three nodes."""
 
     @pytest.fixture

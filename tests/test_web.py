@@ -584,7 +584,7 @@ def test_redis_forgets_everything_while_followed(server, tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
-        ("TAILER_TTL", "5", "seconds, at least 60"),
+        ("TAILER_TTL", "5", "at least 60 s"),
         ("TAILER_HEARTBEAT", "nan", "seconds, at least 1"),
         ("TAILER_AUTH", "open", "use one of loopback, none"),
         ("TAILER_REDIS_URL", "http://localhost", "use redis://"),

@@ -30,6 +30,7 @@ from worker.console import Console
 from worker.counts import COUNTS
 from worker.drain import Drain
 from worker.ending import Death, describe, oom_kills
+from worker.keeping import settings_for
 from worker.recorder import REASON, Recorder, about, let_go, log_store, record
 from worker.redact import Masks, Redactor
 
@@ -176,7 +177,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
             self._open_store,
             job.id,
             self._about(job),
-            self._configured(),
+            settings_for(job, self._configured()),
             self._open_console(),
             self._open_masks,
             taking_over=taking_over,
@@ -343,9 +344,8 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
         death = Death()
         with _harmless("redirecting the job's output"):
             self._capture = Capture.open(self._configured().capture)
-            drain = Drain.start(
-                self._capture, job.id, self._about(job), self._configured(), self.connection, self._open_masks()
-            )
+            settings = settings_for(job, self._configured())
+            drain = Drain.start(self._capture, job.id, self._about(job), settings, self.connection, self._open_masks())
             redirection = horse.Redirection(self._capture)
         try:
             returned = super().perform_job(job, *args, **kwargs)

@@ -32,9 +32,8 @@ DESCRIPTION = REASON = 500
 
 def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
     """Return a store with a connection of its own: on RQ's, a call may wait for minutes and be repeated blindly."""
-    remember = settings.archive_remember if settings.archive else 0
     if settings.log_url:
-        return LogStore(connect(settings.log_url), ttl=settings.ttl, remember=remember)
+        return LogStore.of(connect(settings.log_url), settings)
     pool = rq_connection.connection_pool
     kwargs = {
         **pool.connection_kwargs,
@@ -45,7 +44,7 @@ def log_store(settings: Settings, rq_connection: redis.Redis) -> LogStore:
         "decode_responses": False,
     }
     own = redis.ConnectionPool(connection_class=pool.connection_class, **kwargs)
-    return LogStore(redis.Redis(connection_pool=own), ttl=settings.ttl, remember=remember)
+    return LogStore.of(redis.Redis(connection_pool=own), settings)
 
 
 class Recorder:
@@ -67,7 +66,7 @@ class Recorder:
         self._capture = capture
         self._console = console
         self.shipper = Shipper(
-            store,
+            LogStore.of(store.connection, settings),  # which are this job's
             job_id,
             about,
             capture.report,

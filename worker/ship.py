@@ -356,7 +356,7 @@ class Shipper(threading.Thread):
                 attempt=self._attempt,
                 bytes=cutter.offset,
                 lines=cutter.lines,
-                dropped=sum(last - first for first, last in self._missing),
+                dropped=self._dropped(),
                 sha256=cutter.sha256 if self._saw_all and not self._altered else None,
                 ended_at=ended_at,
             ),
@@ -365,6 +365,20 @@ class Shipper(threading.Thread):
             return True
         self._rewind()
         return False
+
+    def _dropped(self) -> int:
+        """Bytes that the log does not have: they never came to Redis, or it was over its limit."""
+        missing = list(self._missing)
+        if self._cutter.offset > self._store.keep_head:
+            summary = self._store.summary(self._job_id)
+            here = summary.attempt(self._attempt) if summary else None
+            if here and here.gap:
+                missing.append((here.gap.offset, here.gap.end))
+        dropped = behind = 0
+        for first, last in sorted(missing):
+            dropped += max(0, last - max(first, behind))
+            behind = max(behind, last)
+        return dropped
 
     def _back_off(self, error: TailerError) -> None:
         if self._outage_since is None:

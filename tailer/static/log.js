@@ -171,7 +171,8 @@ export class Log {
     const from = Math.max(1, line - AROUND);
     const { records, start } = await part(this.base, this.job, this.attempt, `lines=${from}-${line + AROUND}`);
     if (!records.length) return this.tail();
-    this.store.reset(from, start);
+    // What is missing may have begun before.
+    this.store.reset(Math.min(from, records[0].line), start);
     for (const record of records) this.store.append(record);
     this.attach();
   }

@@ -59,8 +59,8 @@ LOOK_S = 5.0
 LATE_S = 60.0
 """Within how long after a job's end its log must have ended, and all its followers have seen that."""
 CAUSES = {"the worker was killed"}
-TTL = {"TAILER_TTL": "180"}
-"""Seconds; old logs must go, or Redis would not stay flat."""
+KEPT = {"TAILER_TTL": "180", "TAILER_KEEP_TAIL": "4GiB"}
+"""Old logs must go soon, or Redis would not stay flat; those that are there are whole."""
 GROWTH = 1.25
 """How much more memory, or files, the last third of the time may show than the second."""
 _MIB = 1 << 20
@@ -112,12 +112,12 @@ class Soak:
         self.connection = hold(connect(self.server.url))
         self.store = LogStore(self.connection)
         self.queue = rq.Queue("soak", connection=self.connection)
-        self.webs = [hold(Web(self.server.url, env=TTL)) for _ in range(2)]
+        self.webs = [hold(Web(self.server.url, env=KEPT)) for _ in range(2)]
         self.crowd = hold(Crowd(*(web.url for web in self.webs), step=0.1))
         os.environ[MARK] = uuid.uuid4().hex  # by which the jobs' processes are found that outlive their worker
         self._held.callback(_end_all, os.environ[MARK])
-        pool = clean([str(BIN / "rq"), "worker-pool", "-u", self.server.url, "-w", "worker.Worker"], TTL)
-        self.pool: Running = hold(running([*pool, "-n", str(JOBS), "soak"], cwd=ROOT, env=TTL))
+        pool = clean([str(BIN / "rq"), "worker-pool", "-u", self.server.url, "-w", "worker.Worker"], KEPT)
+        self.pool: Running = hold(running([*pool, "-n", str(JOBS), "soak"], cwd=ROOT, env=KEPT))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -133,7 +133,8 @@ class Trial:
             self.server = self.hold(EmbeddedServer())
             redis = self.server.url
         self.redis_url, self.log_url = redis, logs or redis
-        self._settings = {**({"TAILER_REDIS_URL": logs} if logs else {}), **(env or {})}
+        whole = {"TAILER_KEEP_TAIL": "4GiB"}  # or what a follower lacks could be what is over a log's limit
+        self._settings = {**whole, **({"TAILER_REDIS_URL": logs} if logs else {}), **(env or {})}
         self.connection = self.hold(connect(redis))
         self.store = LogStore(self.hold(connect(direct or self.log_url)))
         self.web = self.serve(*web_options)
