@@ -40,6 +40,7 @@ def prepare(session: nox.Session, *more: str) -> None:
     """Install what is locked, then Tailer, then what the session is about."""
     session.install("--require-hashes", "-r", "requirements-dev.txt")
     session.install("--no-deps", "-e", ".")
+    session.install("pip")  # some tests run it, and uv leaves it out
     if more:
         session.install(*more)
     session.run("python", "-c", "import platform, rq; print('Python', platform.python_version(), 'RQ', rq.VERSION)")

@@ -80,6 +80,7 @@ class ArchivedStore(LogStore):
 
     def kept(self, job_id: str) -> LogSummary | None:
         """Return what the archive knows of a log."""
+        super().kept(job_id)
         return self.archive.summary(job_id)
 
     # Reading.

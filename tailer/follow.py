@@ -11,7 +11,7 @@ from tailer.channel import Beat, Channel, Pause
 from tailer.errors import StoreUnavailable
 from tailer.hub import Hub
 from tailer.jobs import JobState
-from tailer.reader import LogReader
+from tailer.reader import PIECE, LogReader
 from tailer.records import Attempt, Chunk, End, Hole, Record
 from tailer.store import Cursor, LogSummary, now_ms
 
@@ -56,12 +56,13 @@ class Selection:
     until: int | None = None
 
 
-def snapshot(hub: Hub, selection: Selection) -> Generator[Placed]:
-    """Yield what is there now, and ``Final`` if the log is over. Never waits."""
+def snapshot(hub: Hub, selection: Selection, piece: int = PIECE) -> Generator[Placed]:
+    """Yield what is there now, and ``Final`` if the log is over. Never waits. Reads ``piece`` bytes at a time."""
     attempt: int | None = selection.start.attempt
     cursor, end, summary = selection.start, None, None
     while attempt is not None:
         reader = hub.store.reader(selection.job_id, cursor if cursor.attempt == attempt else Cursor(attempt))
+        reader.piece = piece
         end = None
         for record in _all(reader):
             allowed = _limit(record, selection)

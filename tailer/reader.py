@@ -67,6 +67,7 @@ class LogReader:
 
     def __init__(self, store: LogStore, job_id: str, at: Cursor) -> None:
         self._store = store
+        self.piece = PIECE  # bytes that a read aims at
         self.count = 16  # elements that the next read asks for
         self.full = False  # whether the last one got all that it had asked for
         self.job_id = job_id
@@ -100,7 +101,7 @@ class LogReader:
         return first, first + self.count - 1
 
     def fetch(self, elements: list[bytes] | None = None) -> list[Record | None]:
-        """Return the next records of the list as they are, about ``PIECE`` bytes of them; empty if there are none yet.
+        """Return the next records of the list as they are, about ``piece`` bytes of them; empty if there are none yet.
 
         ``None`` stands for an element that cannot be read. Does not move: see ``join``. ``elements`` are those of
         ``span``, if they are there already.
@@ -126,7 +127,7 @@ class LogReader:
         if elements:
             # What counts is the size unpacked: that is what a reader holds, and a frame may be a hundredth of it.
             size = sum(map(len, elements)) + sum(record.length for record in records if isinstance(record, Chunk))
-            self.count = max(1, min(MAX_RECORDS, PIECE * len(elements) // (size + 1)))
+            self.count = max(1, min(MAX_RECORDS, self.piece * len(elements) // (size + 1)))
         return records
 
     def join(self, fetched: Sequence[Record | None]) -> list[Record]:

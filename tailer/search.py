@@ -33,8 +33,10 @@ MAX_LIMIT = 1_000_000
 BATCH = 256 << 10
 """Bytes of lines that are handed on at once, at least."""
 FIRST = Cursor()
-STEP_S = 0.003
-"""How long a search works before it lets others work."""
+READ = 256 << 10
+"""Bytes that a search reads at once."""
+STEP_S = 0.002
+"""How long a search works before it lets others work: by then it has to have read something at least."""
 LONGEST_REST_S = 0.25
 PROGRESS_S = 0.25
 PLACES = Limits(each=4, total=8, doing="search", setting=None, error=TooManySearches)

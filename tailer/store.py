@@ -260,12 +260,14 @@ class LogStore:
         """What answers from Redis alone, for those who must not wait for an archive."""
         return self
 
-    def kept(self, job_id: str) -> LogSummary | None:  # noqa: ARG002 (a store without an archive)
+    def kept(self, job_id: str) -> LogSummary | None:
         """Return what the archive, if there is one, knows of a log that Redis does not have."""
+        check_job_id(job_id)
         return None
 
-    def check(self, job_id: str, attempt: int) -> None:
+    def check(self, job_id: str, attempt: int) -> None:  # noqa: ARG002 (an archive may have one and lack another)
         """Raise what keeps the attempt from being read, if that shows beforehand: see ``tailer.archived``."""
+        check_job_id(job_id)
 
     def alive(self, job_id: str, attempt: int) -> bool:
         """Return whether a worker writes this attempt, as far as Redis knows."""

@@ -43,8 +43,9 @@ from tailer.many_formats import body, switch_to
 from tailer.many_logs import Problem
 from tailer.many_query import ManyQuery
 from tailer.query import LogQuery, preferred
+from tailer.reader import PIECE
 from tailer.readers import Reader
-from tailer.search import PLACES, search, total_of
+from tailer.search import PLACES, READ, search, total_of
 from tailer.search_formats import FINDERS
 from tailer.settings import Settings, duration
 from tailer.store import LogSummary
@@ -169,7 +170,8 @@ def log(job_id: str) -> Response:
     if request.method == "HEAD":
         response.automatically_set_content_length = False  # A GET's length is not known either.
     else:
-        events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection)
+        piece = READ if query.wanted else PIECE
+        events = follow(hub, selection, settings.heartbeat) if query.wait else snapshot(hub, selection, piece)
         events, problem, hold = reader.bounded(events), _problem_here(), HOLD_S if query.wait else 0
         if query.wanted:
             found = search(events, query.wanted, query.options.streams, selection.start, total_of(selection, summary))

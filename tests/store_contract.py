@@ -986,6 +986,8 @@ class StoreContract:
             "delete": (),
             "expired": (),
             "summary": (),
+            "kept": (),
+            "check": (1,),
         }
         public = {name: method for name, method in inspect.getmembers(LogStore, inspect.isfunction) if name[0] != "_"}
         assert {name for name, method in public.items() if "job_id" in inspect.signature(method).parameters} == set(

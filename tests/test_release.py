@@ -53,6 +53,16 @@ def test_the_pythons_are_those_that_are_tried():
     assert PROJECT["tool"]["ruff"]["target-version"] == "py" + pythons[0].replace(".", "")
 
 
+def test_what_was_tried_has_a_row_for_each_python():
+    """The table of what Tailer runs on names the Pythons of the metadata, and the oldest RQ that is allowed."""
+    page = (ROOT / "docs" / "operations.md").read_text().partition("## What it runs on")[2].partition("\n## ")[0]
+    pythons = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    lowest = re.findall(r"rq>=([\d.]+)", " ".join(PROJECT["project"]["dependencies"]))[0]
+
+    assert re.findall(r"^\| (3\.\d+)", page, re.MULTILINE) == pythons
+    assert re.search(rf"^\| Python \| RQ {re.escape(lowest)}\b", page, re.MULTILINE)
+
+
 # The page for those who change it.
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()

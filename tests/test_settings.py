@@ -274,6 +274,24 @@ def test_urls_that_are_taken_can_be_connected_to(tmp_path):
                 assert connection.ping()
 
 
+@pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("rediss://host", "rediss://host?ssl_cert_reqs=none"),
+        ("rediss://host/1?socket_timeout=9", "rediss://host/1?socket_timeout=9&ssl_cert_reqs=none"),
+        ("rediss://host?ssl_cert_reqs=required", "rediss://host?ssl_cert_reqs=required"),
+        ("redis://host", "redis://host"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_certificates_are_not_verified_if_so_told(url, used):
+    """With TAILER_REDIS_VERIFY=0 a URL with TLS that says nothing of certificates takes any; others stay."""
+    environ = {"REDIS_URL": url, "TAILER_REDIS_URL": url, "TAILER_REDIS_VERIFY": "0"}
+    settings = Settings.from_env(environ)
+    assert (settings.rq_url, settings.log_url) == (used, used)
+    assert Settings.from_env({**environ, "TAILER_REDIS_VERIFY": ""}).rq_url == url
+
+
 @given(st.dictionaries(st.sampled_from(sorted(NAMES)), st.text(max_size=20) | st.sampled_from(["redis://h", "1", "0"])))
 def test_whatever_is_set_there_are_settings_or_a_settings_error(environ):
     """No value ends in anything else than usable settings or one line that names a variable."""

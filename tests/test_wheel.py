@@ -74,6 +74,7 @@ def test_the_sdist_holds_what_people_read_and_no_tests(dist):
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"LICENSE", "CHANGELOG.md", "README.md", "docs/protocol.md", "docs/images/running-dark.png"} <= names
     assert {name.partition("/")[0] for name in names if "/" in name} == {
+        "deploy",
         "docs",
         "rq_tailer.egg-info",
         "tailer",
