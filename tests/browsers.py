@@ -1,8 +1,10 @@
 """Stock Chromium and Firefox ESR for tests of pages, driven by Playwright; no build of its own is downloaded.
 
-A test that asks for `page` runs once in each browser, with nothing kept from the test before. It fails if the page
-throws, logs an error or breaks its Content-Security-Policy, unless the test has allowed that::
+A test that asks for `page` runs in Chromium, with nothing kept from the test before. Where browsers may differ, in what
+they scroll, copy, mark, store or stream, it is marked `engines` and runs in Firefox too; `pytest -m ""` runs all in
+both. It fails if the page throws, logs an error or breaks its Content-Security-Policy, unless that was allowed::
 
+    @pytest.mark.engines
     def test_it(page, complaints, stack):
         complaints.allow("503")
         page.goto(stack.web)

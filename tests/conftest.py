@@ -105,6 +105,15 @@ def watchers(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
     held.close()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave Firefox to `pytest -m ""` where browsers do not differ: a page takes it twice as long as Chromium."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and callspec.params.get("browser_kind") == "firefox" and not item.get_closest_marker("engines"):
+            item.add_marker(pytest.mark.whole)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skipped test of a CI run a failure that names it: there, nothing may be missing."""

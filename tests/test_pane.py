@@ -116,6 +116,7 @@ def their_page(stack: Stack, tmp_path):
         yield serve
 
 
+@pytest.mark.engines
 def test_the_pane_can_be_put_into_another_page(page, stack, their_page, tmp_path):
     """As docs/embedding.md shows: two lines, and a job is followed to its end; then another one, when it is named."""
     queue = stack.queue()

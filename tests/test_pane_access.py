@@ -39,6 +39,7 @@ def says(what):
     return f"pane?.element.querySelector('.empty-state').textContent.includes({what!r})"
 
 
+@pytest.mark.engines
 def test_a_browser_is_led_to_the_login_and_back_to_its_line(pane, guarded):
     """Asked once, with a word if the token is wrong; then all is there, until one logs out."""
     log = written(guarded, "hers", "finished", b"one\ntwo\n")

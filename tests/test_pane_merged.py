@@ -24,6 +24,7 @@ def rows(page):
     )
 
 
+@pytest.mark.engines
 def test_a_queue_is_one_log_with_a_name_for_each_line(page, pane, stack):
     """Jobs as they begin, what they print as text and in colours, how they end; a click on a name opens its job."""
     queue = a_queue()

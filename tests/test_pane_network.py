@@ -26,6 +26,7 @@ def unreliable(stack):
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.engines
 def test_no_byte_is_lost_or_doubled_while_the_connection_drops_five_times_a_second(
     page, stack, unreliable, complaints, tmp_path
 ):

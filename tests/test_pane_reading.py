@@ -36,6 +36,7 @@ def numbered(stack) -> str:
 # Following.
 
 
+@pytest.mark.engines
 def test_it_follows_a_job_that_runs_and_says_how_it_ended(pane, stack, tmp_path):
     """New lines appear by themselves, the newest in sight; then the footer tells the outcome."""
     with speaking(stack, tmp_path) as job:
@@ -73,6 +74,7 @@ def test_scrolling_up_never_fights_the_reader(pane, stack, tmp_path):
         wait_until(lambda: pane.visible_lines()[-1] == 341)
 
 
+@pytest.mark.engines
 def test_reaching_the_end_follows_again(pane, stack, tmp_path):
     """Whoever scrolls down to the newest line sees the next ones come."""
     with speaking(stack, tmp_path) as job:
@@ -125,6 +127,7 @@ def test_a_line_and_a_range_have_a_url(pane, numbered):
     pane.press("Escape").until("pane.element.querySelectorAll('.marked').length === 0")
 
 
+@pytest.mark.engines
 def test_what_is_copied_is_what_was_printed(pane, stack):
     """Also of rows that the browser has skipped: without numbers and times, all of it."""
     text = "".join(f"  {n} \x1b[31mred\x1b[0m\tx\n" for n in range(3000))
@@ -177,6 +180,7 @@ def test_a_key_asks_for_a_line_and_goes_there(pane, numbered):
 # Search and filter.
 
 
+@pytest.mark.engines
 def test_search_counts_and_goes_from_match_to_match(pane, numbered):
     """All are counted and highlighted; Enter goes on, shift and Enter back; the expression may be a regular one."""
     pane.open(numbered).press("g", "/")

@@ -52,6 +52,7 @@ def test_no_bytes_become_markup(pane, stack, seed):
     assert not [name for name in set(attributes) if name.startswith("on")]
 
 
+@pytest.mark.engines
 def test_the_policy_stops_what_would_get_through(pane, stack, complaints):
     """A script put into the page by force does not run: the test of the tests above."""
     complaints.allow("Content.Security.Policy|Trusted|innerHTML|TrustedHTML|blocked")

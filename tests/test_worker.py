@@ -448,7 +448,25 @@ def test_import_is_light():
 
 LIGHT = {
     f"tailer.{name}"
-    for name in "cluster errors figures jobs logs reader records settings store tokens workers".split()  # noqa: SIM905
+    for name in [
+        "budget",
+        "cluster",
+        "connection",
+        "errors",
+        "figures",
+        "index",
+        "jobs",
+        "keys",
+        "logs",
+        "reader",
+        "records",
+        "scripts",
+        "settings",
+        "store",
+        "summary",
+        "tokens",
+        "workers",
+    ]
 }
 """What the worker side shares with the rest."""
 
