@@ -304,7 +304,7 @@ def test_without_a_key_there_are_no_links(stack):
     """The answer says what to set."""
     log = Written(stack.store)
     answer = stack.get(f"/jobs/{log.job_id}/link", "-X", "POST", *JSON)
-    assert (answer.status, answer.json["title"]) == (501, "Links are of")
+    assert (answer.status, answer.json["title"]) == (501, "Links are off")
     assert "TAILER_SECRET_KEY" in answer.json["detail"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from rq import Retry
 
 from tailer.records import STDOUT, Attempt, Chunk, End, encode
-from tailer.store import Cursor, LogStore, connect, list_key, meta_key, now_ms
+from tailer.store import Cursor, LogStore, connect, list_key, meta_key, now_ms, tail_key
 from tests.object_stores import environment, s3_server
 from tests.processes import free_port, leftovers, running, shared
 from tests.stack import BIN, ROOT, Stack, clean, curl
@@ -59,7 +59,8 @@ def ran_follow(url, env, job_id):
 
 def lose(stack, job_id, *, forgotten=False):
     """Have Redis lose a log's output, and all that it knows of it."""
-    lists = [list_key(job_id, one.number) for one in stack.store.summary(job_id).attempts]
+    numbers = [one.number for one in stack.store.summary(job_id).attempts]
+    lists = [key(job_id, number) for number in numbers for key in (list_key, tail_key)]
     stack.connection.delete(*lists, *[meta_key(job_id)] * forgotten)
 
 

@@ -158,7 +158,7 @@ export class Stream {
         cache: "no-store",
       });
       if (this.request !== request) return;
-      if (!response.ok) return this.refused(response);
+      if (!response.ok) return await this.refused(response);
       this.silenceMs = 2500 * Number(response.headers.get("Tailer-Heartbeat") || 15) + 2500;
       this.tell(follows ? "live" : "asking");
       await this.read(response, request);
