@@ -33,7 +33,7 @@ test: .venv/installed ## the whole check: as CI does it
 	scripts/system-packages
 	$(MAKE) --no-print-directory check
 	$(NODE) --test "tests/pane/*.test.js"
-	$(BIN)/pytest -n 2 --dist loadgroup tests
+	$(BIN)/pytest -n 3 --dist loadgroup tests
 
 site: .venv/installed ## build the documents as a site, in build/site
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site

@@ -54,9 +54,9 @@ def scene_of(kind, server, **env):
         scene.connection.connection_pool.disconnect()
 
 
-@pytest.fixture(params=LENDING)
+@pytest.fixture(params=[pytest.param("gevent", marks=pytest.mark.whole), "gthread"])
 def scene(request, server):
-    """Each of gunicorn's workers that lend sockets."""
+    """Each of gunicorn's workers that lend sockets; `make test` tries the Procfile's one."""
     with scene_of(request.param, server, TAILER_HEARTBEAT="2") as made:
         yield made
 
