@@ -41,7 +41,7 @@ export function jobs(base, onChoose, onNews, onQueue) {
   const input = /** @type {HTMLInputElement} */ (
     h("input", { type: "search", placeholder: "Filter jobs", "aria-label": "Filter jobs", spellcheck: false, oninput: draw })
   );
-  const queues = h("div.queues", { role: "group", "aria-label": "All jobs of a queue" });
+  const queues = h("div.queues", { role: "group", "aria-label": "All jobs of a queue", onkeydown: sideways });
   let shownQueue = "";
   const sections = SECTIONS.map(([kind, title]) => {
     const count = h("span.count");
@@ -113,10 +113,11 @@ export function jobs(base, onChoose, onNews, onQueue) {
     queues.dataset.key = key;
     queues.hidden = !names.length;
     queues.replaceChildren(
-      ...names.map((name) =>
+      ...names.map((name, place) =>
         h(
           "a.queue",
           {
+            tabindex: place ? "-1" : "0",
             href: `${base}view?queue=${encodeURIComponent(name)}`,
             title: `All jobs of the queue ${name} as one log`,
             "aria-current": name === shownQueue && "true",
@@ -130,6 +131,17 @@ export function jobs(base, onChoose, onNews, onQueue) {
         ),
       ),
     );
+  }
+
+  /** However many queues there are, they are one stop of the Tab key. @param {KeyboardEvent} event */
+  function sideways(event) {
+    const here = /** @type {HTMLElement} */ (event.target);
+    const step = { ArrowRight: here.nextElementSibling, ArrowLeft: here.previousElementSibling }[event.key];
+    if (!(step instanceof HTMLElement)) return;
+    event.preventDefault();
+    here.tabIndex = -1;
+    step.tabIndex = 0;
+    step.focus();
   }
 
   function draw() {
