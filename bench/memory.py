@@ -14,6 +14,7 @@ from bench.jobs import LINE, print_once, print_slowly, varied
 from bench.measured import Tailer, run
 from bench.report import conditions, server_version, table
 from tailer.embedded import EmbeddedServer
+from tailer.store import LogStore
 
 LINES = 1_000_000
 PIPELINE = 10_000
@@ -43,7 +44,9 @@ def measure() -> str:
         ("RPUSH of each line, 1 M lines", lambda server: stored(server, "rpush")),
         ("XADD of each line, 1 M lines", lambda server: stored(server, "xadd")),
         ("Tailer, 10,000 lines, 1,000 a second", lambda server: captured(server, print_slowly, 10_000, 0.001)),
+        ("the same, sealed", lambda server: captured(server, print_slowly, 10_000, 0.001, sealed=True)),
         ("Tailer, 300 lines, 10 a second", lambda server: captured(server, print_slowly, 300, 0.1)),
+        ("the same, sealed", lambda server: captured(server, print_slowly, 300, 0.1, sealed=True)),
     ]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(EmbeddedServer())]
@@ -59,11 +62,13 @@ def measure() -> str:
         return f"{conditions(*servers)}\n{table(head, rows)}"
 
 
-def captured(server: EmbeddedServer, job: Callable[..., Any], count: int, *args: Any) -> Size:
-    """Run ``job``, which prints ``count`` lines, under ``worker.Worker``."""
+def captured(server: EmbeddedServer, job: Callable[..., Any], count: int, *args: Any, sealed: bool = False) -> Size:
+    """Run ``job``, which prints ``count`` lines, under ``worker.Worker``; seal its log then, or leave it as written."""
     with _empty(server) as connection:
         before = _used(connection)
-        [cost] = run(server, Tailer, job, count, *args)
+        [cost] = run(server, Tailer, job, count, *args, settings={"TAILER_SEAL": "0"})
+        for _ in LogStore(connection).seal(cost.job_id, 1) if sealed else ():
+            pass
         keys = list(connection.scan_iter(f"tailer:{{{cost.job_id}}}*"))
         return _size(connection, keys, before, count)
 

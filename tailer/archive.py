@@ -18,6 +18,7 @@ from typing import Generic, NamedTuple, TypeVar
 from tailer import volume
 from tailer.errors import CorruptRecord
 from tailer.objects import ObjectChanged, Objects
+from tailer.records import header
 from tailer.store import AttemptSummary, LogSummary, check_job_id
 from tailer.volume import Volume
 
@@ -111,9 +112,9 @@ class Archive:
             if number is None:
                 return index.firsts[-1], index.end, None
             for place, element in enumerate(self._read(opened, number, number + 1), index.firsts[number]):
-                header = volume.header(element)
-                if header.reaches(what, value):
-                    return place, header.offset, element
+                here = header(element)
+                if here.reaches(what, value):
+                    return place, here.offset, element
             raise CorruptRecord(f"{opened.name}: a piece is not as its index says")
 
         return self._look(name, find) or (0, 0, None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from tailer import sealed
 from tailer.archive import Archive, file_name
 from tailer.errors import LogExpired
 from tailer.objects import Objects
@@ -117,11 +118,12 @@ class ArchivedStore(LogStore):
             return self.archive.find(file, what, value)
         return found
 
-    def elements(self, job_id: str, attempt: int, first: int, last: int) -> list[bytes]:
+    def elements(self, job_id: str, attempt: int, first: int, last: int) -> list[bytes] | None:
         """Return what ``LogStore.elements`` does, or fewer of them."""
         found = super().elements(job_id, attempt, first, last)
         if not found and (file := self._gone(job_id, attempt)):
-            return self.archive.elements(file, first, last)
+            # What the archive has is not sealed: there it is not needed.
+            return self.archive.elements(file, first, last) if first < sealed.FIRST else None
         return found
 
     def _gone(self, job_id: str, attempt: int) -> str | None:

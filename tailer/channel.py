@@ -386,7 +386,7 @@ class Channel:
         if live is None or live.index is None:
             return
         for record in records:
-            if type(record) is Chunk and record.offset == live.offset:
+            if type(record) is Chunk and record.offset == live.offset and not record.more:
                 with self._lock:
                     self._remember(record)
                     live.step(record)
@@ -394,11 +394,12 @@ class Channel:
                 continue
             self.release()
             with self._lock:
-                removed = isinstance(record, Hole) and record.next is not None
-                if removed or (self._ring and live.leaves_gap(record)):
+                # The ring is one element behind the other, and one record each.
+                other = (type(record) is Hole and record.next) or (type(record) is Chunk and record.more)
+                if other or (self._ring and live.leaves_gap(record)):
                     self._ring.clear()
                     self._ring_size = 0
-                if not removed:  # The ring is one element behind the other.
+                if not other:
                     self._remember(record)
                 live.join([record])
         self._wake()

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from tailer import sealed
 from tailer.errors import CorruptRecord
-from tailer.records import Chunk, End, Hole, Record, decode
+from tailer.records import Attempt, Chunk, End, Hole, Record, decode
 
 if TYPE_CHECKING:
     from tailer.store import LogStore
@@ -77,6 +78,7 @@ class LogReader:
         self.line: int | None = None if at.offset else 1
         self._midline = False
         self._unreadable = False
+        self._told: list[Attempt | End] = []  # They take no place, so they would come again from another list.
 
     @property
     def cursor(self) -> Cursor:
@@ -118,11 +120,12 @@ class LogReader:
         return record is not None and record.offset > self.offset and not self._unreadable
 
     def _fetch(self, elements: list[bytes] | None = None) -> list[Record | None]:
-        if elements is None:
-            if self.index is None:
-                self.index = self._store.find(self.job_id, self.attempt, "offset", self.offset)[0]
+        if elements is None and self.index is not None:
             elements = self._store.elements(self.job_id, self.attempt, *self.span())
-        records = [self.decode(element) for element in elements]
+        while elements is None:
+            self.index = self._store.find(self.job_id, self.attempt, "offset", self.offset)[0]
+            elements = self._store.elements(self.job_id, self.attempt, *self.span())
+        records = [record for element in elements for record in self._decode(element)]
         self.full = len(elements) >= self.count
         if elements:
             # What counts is the size unpacked: that is what a reader holds, and a frame may be a hundredth of it.
@@ -134,7 +137,10 @@ class LogReader:
         """Move over ``fetched``, the records at ``index`` and behind it; returns what is new of them, without gaps."""
         index = self.index or 0
         for record in fetched:
-            index = record.next if isinstance(record, Hole) and record.next else index + 1
+            if isinstance(record, Hole) and record.next:
+                index = record.next
+            elif not (isinstance(record, Chunk) and record.more):
+                index += 1
         self.index = index
         return [new for record in fetched for new in self._join(record)]
 
@@ -162,13 +168,30 @@ class LogReader:
         try:
             return decode(element)
         except CorruptRecord as error:
-            logger.warning("job %s, attempt %d, behind byte %d: %s", self.job_id, self.attempt, self.offset, error)
+            self._complain(error)
             return None
+
+    def _complain(self, error: CorruptRecord) -> None:
+        logger.warning("job %s, attempt %d, behind byte %d: %s", self.job_id, self.attempt, self.offset, error)
+
+    def _decode(self, element: bytes) -> Sequence[Record | None]:
+        """Return the records in an element; ``None`` as the only one if it cannot be read."""
+        if not element.startswith(b"p "):
+            return [self.decode(element)]
+        try:
+            return sealed.records(element)
+        except CorruptRecord as error:
+            self._complain(error)
+            return [None]
 
     def _join(self, record: Record | None) -> Iterator[Record]:
         if record is None:
             self._unreadable = True
             return
+        if isinstance(record, Attempt | End):
+            if record in self._told:
+                return
+            self._told.append(record)
         if record.offset > self.offset:
             yield self._hole(record)
         if isinstance(record, Chunk | Hole):

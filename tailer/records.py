@@ -6,7 +6,7 @@ A log is a list of elements, one record each: one ASCII header line, then the pa
 
 =========  ====================================================================================================
 KIND       ``o`` stdout, ``e`` stderr (chunks of the job's output), ``s`` system (lines of Tailer's own among it);
-           ``a`` attempt begins; ``h`` hole; ``x`` end
+           ``a`` attempt begins; ``h`` hole; ``x`` end; ``p`` several chunks in one: see ``tailer.sealed``
 TIME       milliseconds since 1970 at which the worker read the bytes
 OFFSET     bytes of the attempt's output before this record
 LENGTH     bytes of the attempt's output that this record stands for (0 for ``a`` and ``x``)
@@ -26,7 +26,7 @@ import math
 import re
 from collections import deque
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import zstandard
 
@@ -51,7 +51,7 @@ _STREAMS = {kind: stream for stream, kind in _KINDS.items()}
 class Chunk:
     """Consecutive bytes of one stream. Never changed, though not frozen: that would take thrice as long to make.
 
-    ``frame`` is how they are stored, if that is as a zstd frame.
+    ``frame`` is how they are stored, if that is as a zstd frame. ``more``: what comes next is in the same element.
     """
 
     stream: str
@@ -62,6 +62,7 @@ class Chunk:
     midline: bool
     data: bytes
     frame: bytes | None = field(default=None, compare=False, repr=False)
+    more: bool = field(default=False, compare=False, repr=False)
 
     @property
     def length(self) -> int:
@@ -177,6 +178,29 @@ class End:
 
 OUTCOMES = ("finished", "failed", "killed", "timeout", "stopped", "canceled", "lost", "expired", "deleted")
 Record: TypeAlias = Chunk | Hole | Attempt | End
+
+
+class Header(NamedTuple):
+    """The numbers in an element's header line."""
+
+    time: int
+    offset: int
+    length: int
+    line: int
+    lines: int
+
+    def reaches(self, what: str, value: int) -> bool:
+        """Return whether the record reaches an ``offset``, a ``line`` or a ``time``: see ``LogStore.find``."""
+        if what == "time":
+            return self.time >= value
+        if what == "line":
+            return self.line + self.lines >= value
+        return self.offset >= value or self.offset + self.length > value
+
+
+def header(element: bytes) -> Header:
+    """Read the header of an element that ``encode`` made."""
+    return Header(*map(int, element.partition(b"\n")[0].split(b" ")[1:6]))
 
 
 def encode(record: Record, compressor: zstandard.ZstdCompressor | None = None) -> bytes:

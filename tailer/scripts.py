@@ -42,7 +42,18 @@ return {number, redis.call('HGET', KEYS[1], number .. '.end'), redis.call('HGET'
 """
 )
 
-APPEND = """
+_PUSH = """
+local function push(key, first, last)
+  local length
+  -- Lua's stack takes some 8,000 arguments at once.
+  for i = first, last, 1000 do length = redis.call('RPUSH', key, unpack(ARGV, i, math.min(i + 999, last))) end
+  return length
+end
+"""
+
+APPEND = (
+    _PUSH
+    + """
 -- KEYS meta, list, tail list; ARGV number, offset, offset after, lines after, ttl ms, channel, bytes that the head
 -- and the tail keep, element...
 local number = ARGV[1]
@@ -52,12 +63,6 @@ if not at then return 'missing' end
 if ended and not string.find(ended, '"outcome":"lost"', 1, true) then return 'closed' end
 if at ~= ARGV[2] then return at end
 
-local function push(key, first, last)
-  local length
-  -- Lua's stack takes some 8,000 arguments at once.
-  for i = first, last, 1000 do length = redis.call('RPUSH', key, unpack(ARGV, i, math.min(i + 999, last))) end
-  return length
-end
 local function output(element)
   return tonumber(string.match(element, '^[oes] %d+ %d+ (%d+) ') or 0)
 end
@@ -113,6 +118,32 @@ local told = #ARGV == 9 and #ARGV[9] <= 2048
 redis.call('PUBLISH', ARGV[6], told and number .. ' ' .. string.format('%d', index) .. ' ' .. ARGV[9] or number)
 return ARGV[3]
 """
+)
+
+SEAL = (
+    _PUSH
+    + """
+-- KEYS meta, lists; ARGV number, its end's JSON, number of elements in each list, number of those that are to take
+-- their place in the first one, element... A list that gets none stays as it is. Returns whether they were those lists.
+if redis.call('HGET', KEYS[1], ARGV[1] .. '.ended') ~= ARGV[2] then return 0 end
+local last = {5 + tonumber(ARGV[5]), #ARGV}
+for i = 1, 2 do
+  if redis.call('LLEN', KEYS[i + 1]) ~= tonumber(ARGV[i + 2]) then return 0 end
+end
+local first = 6
+for i = 1, 2 do
+  if first <= last[i] then
+    local left = redis.call('PTTL', KEYS[i + 1])
+    redis.call('UNLINK', KEYS[i + 1])
+    push(KEYS[i + 1], first, last[i])
+    if left >= 0 then redis.call('PEXPIRE', KEYS[i + 1], left) end
+  end
+  first = last[i] + 1
+end
+redis.call('HSET', KEYS[1], ARGV[1] .. '.sealed', '1')
+return 1
+"""
+)
 
 END = (
     _KEEP
@@ -156,30 +187,33 @@ return 1
 
 _HOLE = """
 -- Returns the number of elements that were removed, and a hole record in their place if there are any, and there is
--- anything of the log: its hash lives on when an archive has taken it.
-local function hole(gap, head)
+-- anything of the log: its hash lives on when an archive has taken it. Head elements, the first of which has the index
+-- base, are before them.
+local function hole(gap, head, base)
   if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then return 0 end
   local start, line, flag, removed, stop, stop_line, time =
     string.match(gap or '', '^(%d+) (%d+) ([m-]) (%d+) (%d+) (%d+) (%d+) %d+$')
   removed = tonumber(removed or 0)
   if removed == 0 then return 0 end
   return removed, string.format('h %s %s %d %s %d %s\\n{"cause":"CAUSE","next":%d}',
-    time, start, stop - start, line, stop_line - line, flag, head + removed)
+    time, start, stop - start, line, stop_line - line, flag, base + head + removed)
 end
 """.replace("CAUSE", OVER_LIMIT.replace("'", "\\'"))
 
 READ = (
     _HOLE
     + """
--- KEYS list, tail list, meta; ARGV number, indexes of the first and the last element (-1: of all of them). Returns
--- these elements; among them, in the place of those that were removed, a hole.
+-- KEYS list, tail list, meta; ARGV number, places of the first and the last element (-1: of all of them) in the list,
+-- index of what is in its first place: not 0 if it is sealed. Returns these elements; among them, in the place of those
+-- that were removed, a hole. Returns nothing if it is sealed by now, or is not.
+if redis.call('HEXISTS', KEYS[3], ARGV[1] .. '.sealed') ~= (ARGV[4] == '0' and 0 or 1) then return false end
 local first, last = tonumber(ARGV[2]), tonumber(ARGV[3])
 if last < 0 then last = 9007199254740991 end
 local found = redis.call('LRANGE', KEYS[1], first, string.format('%d', last))
 local head = redis.call('LLEN', KEYS[1])
 local left = last - first + 1 - #found
 if left <= 0 then return found end
-local removed, missing = hole(redis.call('HGET', KEYS[3], ARGV[1] .. '.gap'), head)
+local removed, missing = hole(redis.call('HGET', KEYS[3], ARGV[1] .. '.gap'), head, tonumber(ARGV[4]))
 local start = math.max(first, head) - head - removed
 if start < 0 then
   start, left = 0, left - 1
@@ -196,14 +230,14 @@ return found
 LOCATE = (
     _HOLE
     + """
--- KEYS list, or list, tail list, meta; ARGV what ('offset', 'line' or 'time'), value, number. Returns the index of the
--- first element that reaches value, the offset at which it begins, the element, and 1 if that or one behind it can be
--- read. Headers are in order, so a binary search does. One that cannot be read is taken for one that reaches value if
--- the next readable one does, unless value begins in that one.
+-- KEYS list, or list, tail list, meta; ARGV what ('offset', 'line' or 'time'), value, number. Returns the index, from
+-- 0, of the first element that reaches value, the offset at which it begins, the element, and 1 if that or one behind
+-- it can be read. Headers are in order, so a binary search does. One that cannot be read is taken for one that reaches
+-- value if the next readable one does, unless value begins in that one.
 local value, head = tonumber(ARGV[2]), redis.call('LLEN', KEYS[1])
 local removed, missing, size = 0, nil, head
 if KEYS[2] then
-  removed, missing = hole(redis.call('HGET', KEYS[3], ARGV[3] .. '.gap'), head)
+  removed, missing = hole(redis.call('HGET', KEYS[3], ARGV[3] .. '.gap'), head, 0)
   size = head + (missing and 1 or 0) + redis.call('LLEN', KEYS[2])
 end
 local function element(place)

@@ -65,6 +65,7 @@ class Settings:
     keep_head: int = 8 << 20
     keep_tail: int = 24 << 20
     max_memory: int = 0
+    seal: bool = True
     buffer: int = 8 << 20
     spill: int = 256 << 20
     archive: str | None = None
@@ -118,6 +119,7 @@ class Settings:
             ),
             keep_tail=_read(environ, "TAILER_KEEP_TAIL", cls.keep_tail, keep_tail),
             max_memory=_read(environ, "TAILER_MAX_MEMORY", cls.max_memory, _max_memory),
+            seal=_read(environ, "TAILER_SEAL", cls.seal, switch),
             buffer=_read(environ, "TAILER_BUFFER", cls.buffer, _at_least(1 << 16, size, "at least 64KiB")),
             spill=_read(environ, "TAILER_SPILL", cls.spill, _at_least(0, size, "0 for none, or such as 256MiB")),
             archive=_read(environ, "TAILER_ARCHIVE", cls.archive, archive_url),

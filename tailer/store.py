@@ -11,7 +11,8 @@ key                        type      what
                                      RQ execution; and per attempt ``N.end`` bytes, ``N.lines`` newlines,
                                      ``N.started`` ms, ``N.about`` the attempt record's JSON, ``N.ended`` the end
                                      record's JSON, ``N.gap`` what its tail list lacks, see ``tailer.scripts``,
-                                     ``N.archived`` the time (ms) of the end with which it was archived
+                                     ``N.archived`` the time (ms) of the end with which it was archived, ``N.sealed``
+                                     there once it was sealed
 ``tailer:{JOB}:N:alive``   string    there while a worker writes the attempt; 15 s, refreshed every 5 s
 ``tailer:{JOB}:wake``      channel   a message after every change: the number of the attempt; after an append of one
                                      small element also its index, and the element, behind a space each
@@ -34,6 +35,10 @@ append the oldest elements there are removed, as long as those that stay hold ``
 the two are one list, with a hole record in the place of what was removed. Indexes count what was removed, so an
 element keeps its index for as long as it is there.
 
+When an attempt has ended, its lists may be sealed: small elements become few large ones, see ``tailer.sealed``. Indexes
+of these begin at ``sealed.FIRST``, so whoever has a place in a list that is another one by now is told, and looks it up
+by offset.
+
 Writing is one script each for starting, appending and ending, atomic and safe to repeat. An append names the
 offset at which it belongs: one that was applied already changes nothing, one that would leave a gap is refused
 with the offset that the store really has. Reading never writes.
@@ -41,7 +46,8 @@ with the offset that the store really has. Reading never writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha1
 from typing import Any
@@ -49,7 +55,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from tailer import scripts
+from tailer import scripts, sealed
 from tailer.budget import Budget
 from tailer.cluster import Cluster
 from tailer.connection import connect, redis_errors
@@ -68,7 +74,7 @@ from tailer.keys import (
     written_keys,
 )
 from tailer.reader import Cursor, LogReader
-from tailer.records import Attempt, Chunk, End, Hole, Record, decode, encode
+from tailer.records import Attempt, Chunk, End, Hole, Record, decode, encode, header
 from tailer.settings import Settings
 from tailer.summary import AttemptSummary, LogSummary, parse_summary
 
@@ -93,14 +99,16 @@ __all__ = [
 
 ALIVE_MS = 15_000
 """Life of the alive key. A worker refreshes it every third of that."""
-_READ_SHA = sha1(scripts.READ.encode(), usedforsecurity=False).hexdigest()
+_READ_SHA, _LOCATE_SHA = (
+    sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (scripts.READ, scripts.LOCATE)
+)
 
 
 def options(settings: Settings) -> dict[str, Any]:
     """Return the arguments of a ``LogStore`` that keeps logs as these settings say."""
     names = ("ttl", "ttl_finished", "ttl_failed", "keep_head", "keep_tail", "max_memory")
     remember = settings.archive_remember if settings.archive else 0
-    return {"remember": remember, **{name: getattr(settings, name) for name in names}}
+    return {"remember": remember, "seals": settings.seal, **{name: getattr(settings, name) for name in names}}
 
 
 class LogStore:
@@ -111,7 +119,8 @@ class LogStore:
     any other outcome, ``ttl_failed``. Of a long log the first ``keep_head`` and the last ``keep_tail`` bytes of output
     are kept, or some more: no chunk is cut for that, and of one ``append`` all is kept until the next. All logs
     together take ``max_memory`` bytes at most, 0 for any number: see ``tailer.budget``. Jobs are listed for at least
-    ``remember`` seconds; logs that are not ``listed`` appear in no list of jobs.
+    ``remember`` seconds; logs that are not ``listed`` appear in no list of jobs. ``seals`` tells whether finished logs
+    are to be packed: see ``seal``.
     """
 
     def __init__(
@@ -126,8 +135,10 @@ class LogStore:
         max_memory: int = 0,
         remember: int = 0,
         listed: bool = True,
+        seals: bool = True,
     ) -> None:
         self.connection = connection
+        self.seals = seals
         self.keep_head, self.keep_tail = keep_head, keep_tail
         self._times_ms = [1000 * (ttl if time is None else time) for time in (ttl_finished, ttl_failed)]
         self._index = JobIndex(connection, remember * 1000, listed=listed)
@@ -138,6 +149,7 @@ class LogStore:
         self._keep_alive = connection.register_script(scripts.KEEP_ALIVE)
         self._read = connection.register_script(scripts.READ)
         self._locate = connection.register_script(scripts.LOCATE)
+        self._seal = connection.register_script(scripts.SEAL)
 
     @classmethod
     def of(cls, connection: redis.Redis, settings: Settings) -> LogStore:
@@ -252,6 +264,33 @@ class LogStore:
             if self._budget:
                 self._budget.forget(job_id)
             self.connection.publish(wake_channel(job_id), "0")
+
+    def seal(self, job_id: str, attempt: int, *, always: bool = False) -> Iterator[None]:
+        """Pack what a finished attempt's lists hold into few large elements, where that saves room, or ``always``.
+
+        In steps of some 10 ms, between each of which it yields, and may be given up. Readers need not know.
+        """
+        return self._seal_lists(check_job_id(job_id), attempt, always=always)
+
+    def _seal_lists(self, job_id: str, attempt: int, *, always: bool) -> Iterator[None]:
+        summary = self.summary(job_id)
+        one = summary.attempt(attempt) if summary else None
+        # A worker that was thought lost may come back, and goes on in its list.
+        if not (self.seals and one and one.end and one.end.outcome != "lost"):
+            return
+        keys = list_key(job_id, attempt), tail_key(job_id, attempt)
+        with redis_errors():
+            counts = [int(self.connection.llen(key)) for key in keys]
+            if not (always or sealed.worthwhile(one.bytes - (one.gap.length if one.gap else 0), sum(counts))):
+                return
+            ended = self.connection.hget(meta_key(job_id), f"{attempt}.ended") or b""
+            gain = -1 if always else sealed.GAIN
+            head = yield from sealed.pack(self.connection, keys[0], counts[0], gain=gain)
+            tail = yield from sealed.pack(self.connection, keys[1], counts[1], gain=gain)
+            if head or tail:
+                self._seal(keys=[meta_key(job_id), *keys], args=[attempt, ended, *counts, len(head), *head, *tail])
+            if self._budget:
+                self._budget.weigh(job_id, max(1, self.connection.pttl(keys[0])), over=one.end.final)
 
     # Reading.
 
@@ -379,46 +418,68 @@ class LogStore:
     def find(self, job_id: str, attempt: int, what: str, value: int) -> tuple[int, int, bytes | None]:
         """Return index, offset and bytes of the first element that reaches an ``offset``, a ``line`` or a ``time``.
 
+        Of a sealed one, offset and bytes are those of the first element in it that does.
+
         One round trip, or a few where the log is over its limit. If there is none, index and offset are those behind
         the last one, and the bytes ``None``.
         """
-        keys = [list_key(job_id, attempt)]
+        keys, meta = [list_key(job_id, attempt)], meta_key(job_id)
         args: list[Any] = [what, value, attempt]
         with redis_errors():
-            index, offset, element, readable = self._locate(keys=keys, args=args)
-            if not readable and self.connection.hexists(meta_key(job_id), f"{attempt}.gap"):
-                keys += [tail_key(job_id, attempt), meta_key(job_id)]
-                index, offset, element, _ = self._locate(keys=keys, args=args)
+            with self.connection.pipeline(transaction=False) as pipe:
+                # In this order, so that the index of what is sealed in between is none of a sealed list.
+                pipe.hmget(meta, f"{attempt}.gap", f"{attempt}.sealed")
+                pipe.evalsha(_LOCATE_SHA, 1, *keys, *args)
+                flags, found = pipe.execute(raise_on_error=False)
+            for answer in (flags, found):
+                if isinstance(answer, Exception) and not isinstance(answer, NoScriptError):
+                    raise answer
+            gap, is_sealed = flags
+            if isinstance(found, NoScriptError):
+                found = self._locate(keys=keys, args=args)
+            if gap and not found[3]:
+                found = self._locate(keys=[*keys, tail_key(job_id, attempt), meta], args=args)
+        index, offset, element, _ = found
+        index += sealed.FIRST if is_sealed else 0
+        if element is not None and element.startswith(b"p "):
+            with suppress(CorruptRecord):
+                inner = (one for one in sealed.elements(element) if header(one).reaches(what, value))
+                element = next(inner, element)
+                offset = header(element).offset
         return index, offset, element
 
-    def elements(self, job_id: str, attempt: int, first: int, last: int) -> list[bytes]:
+    def elements(self, job_id: str, attempt: int, first: int, last: int) -> list[bytes] | None:
         """Return the elements of an attempt's log from index ``first`` to ``last``, as far as they are there.
 
         ``last`` -1 is for all of them. Where elements were removed a hole record is among those that are returned,
-        whose ``next`` is the index of the one behind it.
+        whose ``next`` is the index of the one behind it. ``None``: ``first`` is an index of another list than the one
+        that is there: one that was sealed, or was not.
         """
         (found,) = self._ranges([(job_id, attempt, first, last)])
         with redis_errors():
             if isinstance(found, Exception):
                 raise found
-        return list(found)
+        return None if found is None else list(found)
 
     def _ranges(self, wanted: Sequence[tuple[str, int, int, int]]) -> list[Any]:
         """Return what ``elements`` does for each, or redis-py's error, in one round trip, or two for long logs."""
+        behind: list[tuple[int, list[str], list[int]]] = []
         with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
             for job_id, attempt, first, last in wanted:
                 # For nearly all logs this is the whole, and a cluster can do it while it moves the slot.
-                pipe.lrange(list_key(job_id, attempt), first, last)
-                pipe.hexists(meta_key(job_id), f"{attempt}.gap")
+                pipe.lrange(list_key(job_id, attempt), *sealed.places(first, last))
+                pipe.hmget(meta_key(job_id), f"{attempt}.gap", f"{attempt}.sealed")
             answers = pipe.execute(raise_on_error=False)
-            found, split = answers[::2], answers[1::2]
-            behind = [
-                (number, keys, [attempt, first, last])
-                for number, (job_id, attempt, first, last) in enumerate(wanted)
-                if split[number] == 1 and not isinstance(found[number], Exception)
-                if last < 0 or len(found[number]) <= last - first
-                for keys in [[list_key(job_id, attempt), tail_key(job_id, attempt), meta_key(job_id)]]
-            ]
+            found = answers[::2]
+            for number, ((job_id, attempt, first, last), flags) in enumerate(zip(wanted, answers[1::2], strict=True)):
+                if isinstance(found[number], Exception) or isinstance(flags, Exception):
+                    continue
+                if (flags[1] is not None) != (first >= sealed.FIRST):
+                    found[number] = None
+                elif flags[0] is not None and (last < 0 or len(found[number]) <= last - first):
+                    keys = [list_key(job_id, attempt), tail_key(job_id, attempt), meta_key(job_id)]
+                    base = sealed.FIRST if flags[1] else 0
+                    behind.append((number, keys, [attempt, *sealed.places(first, last), base]))
             for _, keys, args in behind:
                 pipe.evalsha(_READ_SHA, len(keys), *keys, *map(str, args))
             more = pipe.execute(raise_on_error=False) if behind else []

@@ -21,12 +21,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
-from typing import IO, NamedTuple
+from typing import IO
 
 import zstandard
 
 from tailer.errors import CorruptRecord
-from tailer.records import attempt_from_json, end_from_json
+from tailer.records import Header, attempt_from_json, end_from_json, header
 from tailer.store import AttemptSummary
 
 FULL = 256 << 10
@@ -39,29 +39,6 @@ SKIPPABLE = b"\x50\x2a\x4d\x18"
 _FOOT = struct.Struct(">Q8s")
 COLUMNS = ("size", "count", "time", "offset", "length", "line", "lines")
 """Of each piece: its bytes in the file, its elements, and the header of the last of these."""
-
-
-class Header(NamedTuple):
-    """The numbers in an element's header line."""
-
-    time: int
-    offset: int
-    length: int
-    line: int
-    lines: int
-
-    def reaches(self, what: str, value: int) -> bool:
-        """Return whether the record reaches an ``offset``, a ``line`` or a ``time``: see ``LogStore.find``."""
-        if what == "time":
-            return self.time >= value
-        if what == "line":
-            return self.line + self.lines >= value
-        return self.offset >= value or self.offset + self.length > value
-
-
-def header(element: bytes) -> Header:
-    """Read the header of an element that ``encode`` made."""
-    return Header(*map(int, element.partition(b"\n")[0].split(b" ")[1:6]))
 
 
 class Writer:

@@ -193,6 +193,12 @@ class LogMachine(RuleBasedStateMachine):
         end = End(outcome=outcome, attempt=number, final=final, bytes=max(0, size + off), lines=lines, ended_at=ended)
         self.change("end", end)
 
+    @rule(number=numbers)
+    def seal(self, number: int) -> None:
+        """A worker packs its log, if that is over."""
+        for _ in self.store.seal(self.job_id, number, always=True):
+            pass
+
     # The server.
 
     @rule()

@@ -28,14 +28,17 @@ from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavail
 from tailer.index import UNTIL
 from tailer.reader import MAX_RECORDS, PIECE
 from tailer.records import MAX_CHUNK, OUTCOMES, OVER_LIMIT, STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, encode
+from tailer.sealed import FIRST
 from tailer.store import (
     ALIVE_MS,
     INDEX,
     Cursor,
     LogStore,
     connect,
+    list_key,
     meta_key,
     now_ms,
+    tail_key,
     wake_channel,
 )
 from tests.log_machine import LogMachine
@@ -71,6 +74,12 @@ def add(store, job_id, at, *records):
     """Append records whose line counts begin at 0 newlines; returns what the store says."""
     counted = sum(record.lines for record in records)
     return store.append(job_id, at, list(map(encode, records)), end=records[-1].end, lines=counted)
+
+
+def sealed(store, job_id):
+    """Seal a log, also where that saves nothing."""
+    for _ in store.seal(job_id, 1, always=True):
+        pass
 
 
 def write_numbers(store, job_id, stop, first=0):
@@ -616,6 +625,119 @@ class StoreContract:
             assert message["data"] == b"1 21 " + last
         assert short.find("job", 1, "offset", 80) == (21, 80, last)
 
+    # Sealing: a finished log, packed.
+
+    @examples
+    @given(
+        written=pieces,
+        reads=st.integers(0, 5),
+        aim=st.sampled_from([1, 50, PIECE]),
+        at=st.integers(0, 60),
+    )
+    def test_a_reader_anywhere_goes_on_in_a_log_that_is_sealed(self, store, written, reads, aim, at):
+        """It gets each byte and the end once, whether its index is now that of another element, or of none."""
+        job, log = new_job(), WrittenLog(written)
+        log.store(store, job, batches=[1] * len(log.records), end=True)
+        whole = read_all(store, Cursor(1, min(at, len(log.bytes))), job)
+        reader = store.reader(job, Cursor(1, min(at, len(log.bytes))))
+        reader.piece = aim
+        reader.count = 1 + aim % 7
+        found = [record for _ in range(reads) for record in reader.read()]
+        sealed(store, job)
+        while more := reader.read():
+            found += more
+        assert found == whole
+
+    @examples
+    @given(written=pieces)
+    def test_all_that_is_found_in_a_log_is_where_it_was(self, store, written):
+        """Lines, times, last lines and any cursor, and the same records behind them."""
+        job, log = new_job(), WrittenLog(written)
+        log.store(store, job, batches=[1] * len(log.records), end=True)
+
+        def answers():
+            found = [store.line(job, 1, line) for line in sample(len(log.starts) + 2)]
+            found += [store.tail(job, count) for count in sample(len(log.starts) + 2)]
+            found += [store.since(job, log.began + ms) for ms in sample(log.time - log.began + 2)]
+            return found, [read_all(store, Cursor(1, at), job) for at in sample(len(log.bytes) + 2)]
+
+        before = answers()
+        sealed(store, job)
+        assert answers() == before
+
+    def test_a_sealed_log_takes_a_third_and_lives_as_long(self, store):
+        """Its lists hold few elements, expire when they would have, and sealing them again changes nothing."""
+        job = new_job()
+        log = WrittenLog(
+            (STDOUT, b"2026-11-26 08:00:00 INFO billing: sent invoice %06d\n" % n, 100) for n in range(2000)
+        )
+        log.store(store, job, end=True)
+        before = [store.connection.pttl(list_key(job, 1)), sum(map(len, raw(store, job)))]
+        for _ in store.seal(job, 1):
+            pass
+        elements = raw(store, job)
+        assert [element[:1] for element in elements] == [b"a", b"p", b"p", b"p", b"x"]
+        assert sum(map(len, elements)) < before[1] / 3
+        assert before[0] - 60_000 < store.connection.pttl(list_key(job, 1)) <= before[0]
+        sealed(store, job)
+        assert raw(store, job) == elements
+        assert store.elements(job, 1, 0, 9) is None
+        assert store.elements(job, 1, FIRST + 1, FIRST + 2) == elements[1:3]
+        assert store.elements(job, 1, FIRST + 5, FIRST + 9) == []
+        assert flat(read_all(store, Cursor(), job)) == log.bytes
+
+    @pytest.mark.parametrize("how", ["runs", "lost", "large", "few", "off", "gone"])
+    def test_other_logs_stay_as_they_were_written(self, store, how):
+        """Those of jobs that run or were lost, large or few chunks, and all if it is switched off."""
+        job = new_job()
+        size = {"large": 2000, "few": 1}.get(how, 20)
+        log = WrittenLog(
+            (STDOUT, random.Random(n).randbytes(10 * size).hex().encode() + b"\n", 1)
+            for n in range(5 if how == "few" else 10)
+        )
+        log.store(store, job, end=how not in {"runs", "lost", "gone"})
+        if how == "lost":
+            store.end(job, End(outcome="lost", attempt=1, final=True, bytes=len(log.bytes), lines=log.lines))
+        before = raw(store, job)
+        if how == "gone":
+            store.delete(job)
+        other = LogStore(store.connection, seals=False) if how == "off" else store
+        assert list(other.seal(job, 1)) == []
+        assert raw(store, job) == ([] if how == "gone" else before)
+
+    def test_a_log_that_goes_or_changes_while_it_is_packed_is_left_alone(self, store):
+        """What was deleted does not come back, and what was written anew is not overwritten."""
+        job = new_job()
+        log = WrittenLog((STDOUT, b"line %d\n" % n, 1) for n in range(20))
+        log.store(store, job, end=True)
+        steps = store.seal(job, 1)
+        next(steps)
+        store.delete(job)
+        WrittenLog([(STDOUT, b"another\n", 1)]).store(store, job, end=True)
+        list(steps)
+        assert [record.data for record in read_all(store, Cursor(), job)[1:-1]] == [b"another\n"]
+        log = WrittenLog((STDOUT, b"line %d\n" % n, 1) for n in range(20))
+        other = new_job()
+        log.store(store, other, end=True)
+        steps = store.seal(other, 1)
+        next(steps)
+        store.delete(other)
+        list(steps)
+        assert store.summary(other) is None
+        assert not store.connection.exists(list_key(other, 1))
+
+    def test_head_and_tail_of_a_long_log_are_sealed(self, short):
+        """The hole between them stays as it is, and so do all places."""
+        write_numbers(short, "job", 40)
+        short.end("job", End(outcome="finished", attempt=1, final=True, bytes=160, lines=40, ended_at=0.2))
+        before = read_all(short, Cursor(), "job")
+        found = [short.line("job", 1, line) for line in range(42)]
+        counts = [len(raw(short, "job")), short.connection.llen(tail_key("job", 1))]
+        sealed(short, "job")
+        assert [len(raw(short, "job")), short.connection.llen(tail_key("job", 1))] < counts
+        assert read_all(short, Cursor(), "job") == before
+        assert [short.line("job", 1, line) for line in range(42)] == found
+
     def test_who_is_up_to_date_never_notices(self, short):
         """A reader that reads what each append brings gets all of it; one that is late gets one hole."""
         ready, late = short.reader("job", Cursor()), short.reader("job", Cursor())
@@ -988,6 +1110,7 @@ class StoreContract:
             "summary": (),
             "kept": (),
             "check": (1,),
+            "seal": (1,),
         }
         public = {name: method for name, method in inspect.getmembers(LogStore, inspect.isfunction) if name[0] != "_"}
         assert {name for name, method in public.items() if "job_id" in inspect.signature(method).parameters} == set(

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from tailer.embedded import EmbeddedServer
-from tailer.records import STDOUT, Attempt, End
-from tailer.store import Cursor, LogStore, connect, now_ms
+from tailer.records import STDERR, STDOUT, Attempt, End
+from tailer.store import Cursor, LogStore, connect, list_key, now_ms
 from tests.log_model import read_all
 from tests.stack import Stack, worker_process
 from tests.waiting import wait_until
@@ -15,6 +15,8 @@ from worker import aftercare
 from worker.aftercare import Aftercare
 from worker.capture import Report
 from worker.ship import Shipper
+
+STREAMS = (STDOUT, STDERR)
 
 
 @pytest.fixture
@@ -103,6 +105,50 @@ def test_only_so_much_is_kept(store, care, report, monkeypatch):
     for shipper in shippers:
         care.add(shipper)
     assert [bool(shipper.held) for shipper in shippers] == [False, False, True, True]
+
+
+def test_a_log_that_is_there_is_sealed(store, care, report, monkeypatch):
+    """Its small elements are packed once it was looked for, and it reads as before."""
+    monkeypatch.setattr(aftercare, "KEPT_S", 0.05)
+    shipper = Shipper(store, "job", Attempt(now_ms(), 0, "e1"), report, buffer=8 << 20, spill=0)
+    shipper.start()
+    text = b""
+    for n in range(20):
+        line = b"line %d of a job that takes its time\n" % n
+        text += line
+        shipper.take(STDOUT, line)
+        wait_until(lambda: store.end_of("job", 1).offset == len(text), 10, "the line")  # noqa: B023 (called at once)
+    shipper.finish(End(outcome="finished", attempt=0, final=True), 20)
+    assert store.connection.llen(list_key("job", 1)) == 22
+    care.add(shipper)
+    wait_until(lambda: store.connection.llen(list_key("job", 1)) == 3, 10, "the sealed log")
+    assert whole(store, "job") == text
+    wait_until(lambda: not threads(), 10, "the end of the thread")
+
+
+def test_a_log_is_sealed_between_forks(store, care, report, monkeypatch):
+    """However often the thread rests meanwhile, it goes on from where it was."""
+    monkeypatch.setattr(aftercare, "KEPT_S", 0.05)
+    shipper = Shipper(store, "job", Attempt(now_ms(), 0, "e1"), report, buffer=8 << 20, spill=0)
+    shipper.start()
+    for n in range(4000):
+        shipper.take(STREAMS[n % 2], b"line %d of two streams\n" % n)
+    shipper.finish(End(outcome="finished", attempt=0, final=True), 20)
+    before = read_all(store, Cursor(), "job")
+    assert len(before) > 4000
+    care.add(shipper)
+    rests = 0
+
+    def is_sealed():
+        nonlocal rests
+        rests += care.rest(5)
+        assert threads() == 0
+        care.go_on()
+        return store.connection.llen(list_key("job", 1)) < 10
+
+    wait_until(is_sealed, 20, "the sealed log")
+    assert rests > 2
+    assert read_all(store, Cursor(), "job") == before
 
 
 def test_a_log_outlives_a_redis_that_is_killed_just_behind_its_end():

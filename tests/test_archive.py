@@ -121,8 +121,8 @@ class TestContract:
 
 @pytest.mark.usefixtures("small")
 @settings(examples, max_examples=12)
-@given(logs=st.lists(pieces, min_size=1, max_size=3), forgotten=st.booleans())
-def test_every_record_and_every_place_is_as_in_redis(store, logs, forgotten):
+@given(logs=st.lists(pieces, min_size=1, max_size=3), forgotten=st.booleans(), sealed=st.booleans())
+def test_every_record_and_every_place_is_as_in_redis(store, logs, forgotten, sealed):
     """Summary, records, and the index, offset and record at every offset, line and time, from Redis and without it."""
     job_id = new_job()
     for number, log in enumerate(logs, 1):
@@ -144,6 +144,9 @@ def test_every_record_and_every_place_is_as_in_redis(store, logs, forgotten):
         return attempts, read, found, places, store.end_of(job_id, len(logs))
 
     before = told()
+    for number in range(1, len(logs) + 1) if sealed else ():
+        for _ in store.seal(job_id, number, always=True):
+            pass
     archived(store, job_id)
     if forgotten:
         store.connection.delete(meta_key(job_id))

@@ -12,7 +12,7 @@ from tailer.channel import Beat
 from tailer.follow import Final, Selection, snapshot
 from tailer.jobs import JobState
 from tailer.records import STDERR, STDOUT, Attempt, Chunk, End
-from tailer.store import Cursor, meta_key, wake_channel
+from tailer.store import Cursor, list_key, meta_key, wake_channel
 from tests.waiting import wait_until
 from tests.written import Written
 
@@ -55,6 +55,23 @@ def test_followers_that_join_at_any_moment_get_every_byte_once(watchers, seed):
     for start, follower in followers:
         assert follower.done(40).data == whole[start:]
         assert not follower.holes
+
+
+def test_a_follower_that_lags_behind_goes_on_in_a_sealed_log(watchers):
+    """The elements that it has not read yet are packed with others by now; it gets the rest, and no hole."""
+    log, data, gate = watchers.started(), pieces(1, 2000, 40), threading.Event()
+    slow = watchers.follow(log.job_id, pause=lambda: gate.wait(20))
+    for piece in data:
+        log.write(piece)
+    ended(log, watchers)
+    wait_until(lambda: slow.events, what="the first event")
+    for _ in watchers.store.seal(log.job_id, 1):
+        pass
+    assert watchers.connection.llen(list_key(log.job_id, 1)) < 10
+    gate.set()
+    assert slow.done(40).data == b"".join(data)
+    assert not slow.holes
+    assert watchers.follow(log.job_id, Cursor(1, 777)).done().data == b"".join(data)[777:]
 
 
 def test_each_event_comes_with_the_place_behind_it(watchers):

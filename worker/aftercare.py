@@ -2,7 +2,8 @@
 
 Redis may not have taken its end yet. Or it has, and loses it again: one that is killed forgets what its append-only
 file does not hold yet (with ``everysec`` up to two seconds of it, by Redis's documentation), one that fails over what
-its replica had not got. So whatever was sent is kept for a moment longer, and then looked for.
+its replica had not got. So whatever was sent is kept for a moment longer, and then looked for. A log that is there is
+sealed then, so that it takes less room for as long as it lives.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import os
 import threading
 import time
 from collections import deque
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 from tailer.errors import TailerError
 from worker.ship import Shipper
@@ -37,6 +39,8 @@ class Aftercare:
     def __init__(self) -> None:
         self._unfinished: deque[Shipper] = deque()
         self._kept: deque[tuple[float, Shipper]] = deque()
+        self._in_hand: Shipper | None = None
+        self._sealing: deque[Iterator[None]] = deque(maxlen=MAX_KEPT)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._resting = False
@@ -68,7 +72,7 @@ class Aftercare:
         """Start the thread again, if there is anything to do."""
         with self._changed:
             self._resting = False
-            if (self._kept or self._unfinished) and not (self._thread and self._thread.is_alive()):
+            if (self._kept or self._unfinished or self._sealing) and not (self._thread and self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="tailer-aftercare", daemon=True)
                 self._thread.start()
 
@@ -84,6 +88,8 @@ class Aftercare:
         self._sort()
         while resting and self._kept and (left := deadline - time.monotonic()) > 0:
             self._look_after(self._kept[0][1], left)
+        while resting and self._sealing and time.monotonic() < deadline:
+            self._seal()
 
     def _sort(self) -> None:
         """Keep those whose end is stored now, within limits; forget those that have given up."""
@@ -93,37 +99,56 @@ class Aftercare:
                 self._kept.append((time.monotonic() + KEPT_S, shipper))
         held = sum(shipper.held for _, shipper in self._kept)
         while len(self._kept) > MAX_KEPT or held > MAX_KEPT_BYTES:
-            _, oldest = self._kept.popleft()
-            held -= oldest.held
-            oldest.let_go()
+            oldest = next((kept for kept in self._kept if kept[1] is not self._in_hand), None)
+            if oldest is None:
+                break
+            self._kept.remove(oldest)
+            held -= oldest[1].held
+            oldest[1].let_go()
 
     def _run(self) -> None:
-        while shipper := self._next():
-            self._look_after(shipper)
+        while work := self._next():
+            work()
 
     def _look_after(self, shipper: Shipper, patience: float | None = None) -> None:
+        self._in_hand = shipper
         try:
             if not shipper.look_after(patience):
                 return
+            self._sealing.append(shipper.seal())
         except TailerError:  # Redis is away just now
             with self._changed:
                 self._changed.wait_for(lambda: self._resting and patience is None, LOOK_S)
             return
         except Exception:
             logger.exception("looking after a log failed")
+        finally:
+            self._in_hand = None
         with self._changed:
             if self._kept and self._kept[0][1] is shipper:
                 self._kept.popleft()
         shipper.let_go()
 
-    def _next(self) -> Shipper | None:
-        """Wait for the next that is to be looked for; ``None`` if there is none, or it is time to rest."""
+    def _seal(self) -> None:
+        """Do a step of sealing the oldest of the logs that wait for that. One that cannot be stays as it is."""
+        try:
+            next(self._sealing[0])
+        except StopIteration:
+            self._sealing.popleft()
+        except Exception as error:  # noqa: BLE001 (no log is lost, and no job waits)
+            logger.warning("a log stays as it was written: %s", error)
+            self._sealing.popleft()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for what is to be done next; ``None`` if there is nothing, or it is time to rest."""
         with self._changed:
             while not self._resting:
                 self._sort()
                 wait = self._kept[0][0] - time.monotonic() if self._kept else LOOK_S
                 if self._kept and wait <= 0:
-                    return self._kept[0][1]
+                    return partial(self._look_after, self._kept[0][1])
+                if self._sealing:
+                    return self._seal
                 if not self._kept and not self._unfinished:
                     break
                 self._changed.wait(min(wait, LOOK_S) if self._unfinished else wait)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -173,6 +174,10 @@ class Shipper(threading.Thread):
     def let_go(self) -> None:
         """Forget what was sent."""
         self._backlog.close()
+
+    def seal(self) -> Iterator[None]:
+        """Have the store pack the log, in steps: see ``LogStore.seal``."""
+        return self._store.seal(self._job_id, self._attempt)
 
     # The thread.
 
