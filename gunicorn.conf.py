@@ -28,6 +28,9 @@ worker_connections = 10_000
 # A burst of clients that come back after a reload must find room before they are accepted; the kernel may cap it.
 backlog = 8192
 
+# Of a request: gunicorn's most. Tailer takes 7 KiB of query, for many logs at once, and says so if it is more.
+limit_request_line = 8190
+
 # Longer than the pause between two requests of a browser, so that it needn't connect again; idle ones are cheap.
 keepalive = 75
 

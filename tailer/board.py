@@ -31,12 +31,14 @@ class Board:
         self._version = 0
 
     def look(self) -> None:
-        """Ask Redis, if nobody has within a second. Raises ``StoreUnavailable``."""
+        """Ask Redis, if nobody has within a second. Raises ``StoreUnavailable``, for the one who asked."""
         with self._lock:
             if time.monotonic() - self._looked_at < LOOK_S * 0.9:
                 return
-            found, following = find(self._hub.store, self._hub.jobs, NEWEST)
-            self._looked_at = time.monotonic()
+            try:
+                found, following = find(self._hub.store, self._hub.jobs, NEWEST)
+            finally:
+                self._looked_at = time.monotonic()
             jobs: dict[str, dict[str, Any]] = {}
             for known in found:
                 told, before = describe(*known), self._jobs.get(known[0].job_id)

@@ -149,6 +149,17 @@ class Resuming(Generic[T]):
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Generator[T, None, str | None]:
         """Yield what comes; returns why it must be asked for again, ``None`` if it need not."""
+        try:
+            return (yield from self._parse(self._pieces(response)))
+        except HTTPError as error:
+            return cause_of(error)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._web.stranger() from None
+        finally:
+            response.close()
+
+    def _parse(self, pieces: Iterator[bytes]) -> Generator[T, None, str | None]:
+        """Do what ``_read`` does, and raise anything for what Tailer does not send."""
         raise NotImplementedError
 
     def _hint(self) -> str:
@@ -219,22 +230,15 @@ class RemoteLog(Resuming[Placed]):
             self.cursor = Cursor.parse(start)
         return response
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Generator[Placed, None, str | None]:
+    def _parse(self, pieces: Iterator[bytes]) -> Generator[Placed, None, str | None]:
         rest = b""
-        try:
-            for piece in self._pieces(response):
-                *lines, rest = (rest + piece).split(b"\n")
-                for event, cursor in events_of(lines):
-                    self.cursor = cursor
-                    yield event, cursor
-                    if isinstance(event, Final):
-                        return None
-        except HTTPError as error:
-            return cause_of(error)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise self._web.stranger() from None
-        finally:
-            response.close()
+        for piece in pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            for event, cursor in events_of(lines):
+                self.cursor = cursor
+                yield event, cursor
+                if isinstance(event, Final):
+                    return None
         until = self._query.until
         over = not self._query.wait or (until is not None and now_ms() > until)
         return None if over and not rest else "the stream ended before the log did"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import urllib3
-from urllib3.exceptions import HTTPError
 
-from tailer.client import Resuming, Web, bytes_of, cause_of, end_of, ms_of
+from tailer.client import Resuming, Web, bytes_of, end_of, ms_of
 from tailer.errors import TailerError, Unauthorized
 from tailer.follow import Final
 from tailer.formats import SSE
@@ -69,25 +68,18 @@ class RemoteLogs(Resuming[Told]):
         response = self._web.open("/logs", self._parameters(), headers=seen)
         return self._checked(response, SSE.content_type)
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Generator[Told, None, str | None]:
+    def _parse(self, pieces: Iterator[bytes]) -> Generator[Told, None, str | None]:
         rest, job_id = b"", ""
-        try:
-            for piece in self._pieces(response):
-                *blocks, rest = (rest + piece).split(b"\n\n")
-                for event in map(event_in, blocks):
-                    if event.name == "job":
-                        job_id = self._begin(json.loads(event.data))
-                    elif event.name == "error" and not job_id:
-                        return self._ended(json.loads(event.data))
-                    elif event.data and (told := self._told(job_id, event)):
-                        yield told
-                    self._last_id = event.identity or self._last_id
-        except HTTPError as error:
-            return cause_of(error)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise self._web.stranger() from None
-        finally:
-            response.close()
+        for piece in pieces:
+            *blocks, rest = (rest + piece).split(b"\n\n")
+            for event in map(event_in, blocks):
+                if event.name == "job":
+                    job_id = self._begin(json.loads(event.data))
+                elif event.name == "error" and not job_id:
+                    return self._ended(json.loads(event.data))
+                elif event.data and (told := self._told(job_id, event)):
+                    yield told
+                self._last_id = event.identity or self._last_id
         over = not self._query.each.wait or (not self._query.queues and self._over >= self._query.jobs.keys())
         return None if over and not rest else "the stream ended before the logs did"
 

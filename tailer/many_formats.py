@@ -44,7 +44,7 @@ def body(many: Many, each: LogQuery, problem: Problem) -> Items:
     yield from guarded(items, problem, events=each.format == "sse", before=NOBODY)
 
 
-def _encoded(encode: Text | NDJSON | Events, many: Many, options: Options) -> Items:
+def _encoded(encode: Encoder, many: Many, options: Options) -> Items:
     items = many.events()
     for item in items if options.records == "chunks" else by_lines(items, options.streams):
         if isinstance(item, Pause):
@@ -55,17 +55,25 @@ def _encoded(encode: Text | NDJSON | Events, many: Many, options: Options) -> It
             yield data
 
 
-class Text:
-    """A line for each line, behind the name of its job and ``|``, or ``+`` where it goes on from the piece before."""
+class Encoder:
+    """Turns what is told into bytes, one after the other."""
 
     def __init__(self, many: Many, options: Options, problem: Problem) -> None:
-        del many
+        self._many = many
         self._options = options
         self._problem = problem
 
     def begin(self) -> bytes:
-        """Nothing."""
+        """Return what comes before all: nothing, in most formats."""
         return b""
+
+    def __call__(self, told: Told) -> bytes:
+        """Return the bytes for what is told."""
+        raise NotImplementedError
+
+
+class Text(Encoder):
+    """A line for each line, behind the name of its job and ``|``, or ``+`` where it goes on from the piece before."""
 
     def __call__(self, told: Told) -> bytes:
         """Return the bytes for what is told."""
@@ -124,17 +132,8 @@ def line_of(log: Log, line: Line, options: Options) -> str:
     return f'{{{about},"line":{line.number},"text":{encode_basestring_ascii(text)}{more}}}'
 
 
-class NDJSON:
+class NDJSON(Encoder):
     """A record for each line; one for each end, and for what is told of all."""
-
-    def __init__(self, many: Many, options: Options, problem: Problem) -> None:
-        del many
-        self._options = options
-        self._problem = problem
-
-    def begin(self) -> bytes:
-        """Nothing."""
-        return b""
 
     def __call__(self, told: Told) -> bytes:
         """Return the bytes for what is told."""
@@ -157,13 +156,11 @@ class NDJSON:
         return b""
 
 
-class Events:
+class Events(Encoder):
     """Server-sent events. ``job`` says whose the next ones are; the id is where the client is in all of the logs."""
 
     def __init__(self, many: Many, options: Options, problem: Problem) -> None:
-        self._many = many
-        self._options = options
-        self._problem = problem
+        super().__init__(many, options, problem)
         self._strippers: WeakKeyDictionary[Log, dict[str, Stripper]] = WeakKeyDictionary()
         self._shown: Log | None = None
 
@@ -224,4 +221,4 @@ def switch_to(log: Log) -> bytes:
     return named("job", {"job": log.job_id, "function": log.function or None, "queue": log.queue})
 
 
-ENCODERS: dict[str, type[Text | NDJSON | Events]] = {"text": Text, "sse": Events, "ndjson": NDJSON}
+ENCODERS: dict[str, type[Encoder]] = {"text": Text, "sse": Events, "ndjson": NDJSON}

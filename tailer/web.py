@@ -58,7 +58,7 @@ HOLD_S = 1.0
 RETRY_AFTER_S = 2
 COME_BACK = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 """What is over after a while."""
-MAX_QUERY = 8192
+MAX_QUERY = 7 << 10
 """Bytes of a query string."""
 MAX_BODY = 16_384
 """Bytes of a form."""

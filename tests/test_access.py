@@ -12,6 +12,7 @@ from tailer.arrivals import Arrivals
 from tailer.board import Board, View
 from tailer.channel import Pause
 from tailer.embedded import EmbeddedServer
+from tailer.errors import StoreUnavailable
 from tailer.hub import Hub
 from tailer.jobs import Jobs
 from tailer.many import Many
@@ -324,6 +325,16 @@ def test_the_list_ends_with_its_credential(server):
                 sent += item
         (error,) = [event for event in parse_events(sent) if event.name == "error"]
         assert error.json == {"status": 401}
+
+
+def test_the_list_does_not_ask_a_redis_that_is_away_for_each_viewer(server):
+    """Who asks first is told, and the others wait for the next second without asking."""
+    with connect(server.url) as connection:
+        board = Board(Hub(LogStore(connection), Jobs(connection)))
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            board.look()
+        board.look()
 
 
 # Limits.

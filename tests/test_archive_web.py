@@ -17,9 +17,9 @@ from tests.web_servers import LENDING, served
 
 NOW = {"TAILER_ARCHIVE_AFTER": "0"}
 QUERIES = {
-    "text": ["", "tail=3", "attempt=1&lines=2-3", "since=1h&timestamps=1"],
+    "text": ["", "tail=3", "attempt=1&lines=2-3", "since=1h&timestamps=1", "grep=Error&context=2"],
     "sse": ["offset=1:7&follow=0"],
-    "ndjson": ["offset=2:3"],
+    "ndjson": ["offset=2:3", "grep=^Traceback"],
 }
 TOKENS = (
     "all:the-token-of-one-who-reads-all of-q:the-token-of-the-queue-q:queue=q other:the-token-of-others:queue=other"

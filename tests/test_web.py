@@ -159,6 +159,14 @@ def test_a_bad_parameter_of_the_list_is_named(stack, query):
     assert told.json["allowed"]
 
 
+def test_a_query_may_have_7_kib(stack):
+    """The server lets it through to Tailer, which says what is too long."""
+    answer = stack.get("/jobs?queue=" + "x" * 7000)
+    assert (answer.status, answer.json["jobs"]) == (200, [])
+    answer = stack.get("/jobs?queue=" + "x" * 7200, "-H", "Accept: application/json")
+    assert (answer.status, answer.json["title"]) == (414, "URL too long")
+
+
 def test_an_id_that_rq_would_not_accept_never_reaches_redis(server):
     """It is a 404 as for any unknown job, and no key is asked for."""
     encoded = ["a%20b", "%7Btailer%7D", "%C3%A4", "a%0Ab", "%00", "a%2Fb", "..%2Fetc", "%FF"]
