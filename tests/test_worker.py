@@ -471,6 +471,12 @@ LIGHT = {
 """What the worker side shares with the rest."""
 
 
+def test_command_line_is_light():
+    """A command loads what it needs when it runs: the command line itself loads neither Redis, RQ nor the web side."""
+    foreign = {name.partition(".")[0] for name in loaded("import tailer.cli")} - sys.stdlib_module_names
+    assert not foreign & {"redis", "rq", "flask", "werkzeug", "urllib3", "prometheus_client", "zstandard", "honcho"}
+
+
 def test_web_side_does_not_load_the_workers():
     """The web application runs without the package of the workers."""
     assert not {name for name in loaded("import tailer.web") if name.partition(".")[0] == "worker"}
