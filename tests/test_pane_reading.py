@@ -180,6 +180,24 @@ def test_a_key_asks_for_a_line_and_goes_there(pane, numbered):
 # Search and filter.
 
 
+def test_enter_searches_what_is_written(pane, numbered):
+    """Who types fast and ends with Enter gets to the first match, and stays there."""
+    pane.open(numbered).press("g", "/")
+    pane.page.evaluate(
+        """() => {
+          const [field] = document.querySelector('tailer-log').pane.finder.element.querySelectorAll('input');
+          field.value = 'needle';
+          field.dispatchEvent(new Event('input'));
+          field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter' }));
+        }"""
+    )
+    pane.until("pane.finder.element.querySelector('.count').textContent === '1 of 30'")
+    pane.until("performance.now() > (globalThis.until ??= performance.now() + 300)")  # behind the wait for more letters
+    pane.until("pane.finder.element.querySelector('.count').textContent === '1 of 30'")
+    pane.page.keyboard.press("Enter")
+    pane.until("pane.finder.element.querySelector('.count').textContent === '2 of 30'")
+
+
 @pytest.mark.engines
 def test_search_counts_and_goes_from_match_to_match(pane, numbered):
     """All are counted and highlighted; Enter goes on, shift and Enter back; the expression may be a regular one."""

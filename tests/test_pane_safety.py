@@ -90,8 +90,11 @@ def test_screen_readers_hear_what_is_new_but_not_every_line(pane, stack, tmp_pat
 
 
 def test_everything_can_be_reached_with_the_keyboard(pane, stack):
-    """Tab leads through the tools into the log; each control has a name; ? lists the keys, Escape closes the list."""
+    """Tab leads past any number of queues and jobs into the log; each control has a name; ? lists the keys."""
+    for _ in range(30):
+        stack.queue().enqueue("tests.jobs.hello")
     pane.open(finished(stack, b"a line\n"))
+    pane.page.wait_for_function("() => document.querySelectorAll('a.queue').length > 30")
     nameless = pane.ask(
         "[...pane.element.querySelectorAll('button, input, select')]"
         ".filter((control) => !(control.getAttribute('aria-label') || control.textContent.trim())).length"
@@ -102,12 +105,18 @@ def test_everything_can_be_reached_with_the_keyboard(pane, stack):
     pane.page.keyboard.press("Escape")
     pane.until("!pane.help.open")
     pane.page.locator("input[type=search]").first.focus()
-    for _ in range(30):
+    way: list[str] = []
+    while not way or "scroller" not in way[-1]:
+        assert len(way) < 30, way
         pane.page.keyboard.press("Tab")
-        if pane.page.evaluate("() => document.activeElement.shadowRoot?.activeElement?.className.includes('scroller')"):
-            break
-    else:
-        pytest.fail("Tab does not lead into the log")
+        way.append(pane.page.evaluate(FOCUS))
+
+
+FOCUS = """() => {
+  let element = document.activeElement;
+  while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+  return `${element.localName}.${element.className} ${element.ariaLabel || element.textContent.slice(0, 40)}`;
+}"""
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -164,7 +173,7 @@ CONTRASTS = """() => {
     }
   };
   look(document.body);
-  return seen > 50 ? poor : [`only ${seen} pieces of text were looked at`];
+  return seen >= 40 ? poor : [`only ${seen} pieces of text were looked at`];
 }"""
 
 

@@ -131,15 +131,33 @@ def test_arrows_lead_through_the_list(pane, stack):
     pane.page.get_by_label("Filter jobs").fill(queue.name)
     pane.page.wait_for_function("() => document.querySelectorAll('a.job').length === 3")
     assert pane.page.locator("a.job[tabindex='0']").count() == 1
-    for _ in range(10):  # behind the filter come the queues
-        pane.page.keyboard.press("Tab")
-        if pane.page.evaluate("() => document.activeElement.matches('a.job')"):
-            break
+    second = pane.page.locator("a.job").nth(1).get_attribute("href")
+    pane.page.keyboard.press("Tab")
+    assert pane.page.evaluate("() => document.activeElement.matches('a.queue')")
+    pane.page.keyboard.press("Tab")
     pane.page.keyboard.press("ArrowDown")
     pane.page.keyboard.press("ArrowDown")
     pane.page.keyboard.press("ArrowUp")
     pane.page.keyboard.press("Enter")
-    pane.page.wait_for_url(f"**/jobs/{jobs[1].id}")
+    pane.page.wait_for_url(f"**{second}")
+    assert second
+    assert second.rpartition("/")[2] in [job.id for job in jobs]
+
+
+def test_what_is_in_focus_stays_so_when_the_list_changes(pane, stack):
+    """A queue or a job that has the focus keeps it when new ones come, and when the job goes to another section."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello")
+    queued = pane.page.locator(f"a.job[href$='{job.id}']")
+    pane.page.goto(pane.web)
+    for link in (pane.page.locator("a.queue", has_text=queue.name), queued):
+        link.focus()
+        other = stack.queue().enqueue("tests.jobs.hello")
+        pane.page.locator(f"a.job[href$='{other.id}']").wait_for()
+        assert link.evaluate("(link) => link === document.activeElement")
+    stack.work(queue)
+    pane.page.locator(f"section:has-text('Done') a.job[href$='{job.id}']").wait_for()
+    assert queued.evaluate("(link) => link === document.activeElement")
 
 
 def test_four_panes_share_one_connection(pane, stack, tmp_path):

@@ -15,7 +15,8 @@ export function h(tag, props = {}, ...children) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), /** @type {EventListener} */ (value));
     else if (key.includes("-") || key === "role" || key === "for" || key === "part") {
       element.setAttribute(key, String(value));
-    } else /** @type {any} */ (element)[key] = value;
+    } else if (key in element) /** @type {any} */ (element)[key] = value;
+    else throw new TypeError(`<${name}> has no property ${key}`); // "tabindex" would be set, and do nothing
   }
   element.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child !== null)));
   return element;

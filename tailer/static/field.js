@@ -29,9 +29,14 @@ export function field(label, onWanted, keys) {
   const wanted = { ...ALL };
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
+  const now = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    onWanted(wanted);
+  };
   const soon = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => onWanted(wanted), SOON_MS);
+    timer = setTimeout(now, SOON_MS);
   };
   const input = /** @type {HTMLInputElement} */ (
     h("input", {
@@ -49,6 +54,8 @@ export function field(label, onWanted, keys) {
         const key = (event.shiftKey ? "Shift+" : "") + event.key;
         if (!keys[key]) return;
         event.preventDefault();
+        // Who types fast and ends with Enter means what is written, not what was a moment ago.
+        if (timer) now();
         keys[key]();
       },
     })

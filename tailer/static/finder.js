@@ -24,9 +24,13 @@ export function finder(log, view, on) {
   let pattern = null;
   let at = -1;
   let searchedTo = 0;
+  let searching = false;
   let trouble = "";
-  /** The line that was gone to before its matches were found; 0: none. */
-  let goal = 0;
+  /**
+   * The first match in this line or behind it is to be the current one, as soon as it is found; 0: none is.
+   * Shown if somebody asked for it, but not if they have scrolled meanwhile.
+   */
+  let goal = { line: 0, show: false };
   /** @type {import("./store.js").Block | undefined} */
   let top;
 
@@ -58,6 +62,7 @@ export function finder(log, view, on) {
     trouble = error;
     if (error) return update();
     pattern = wanted.query ? source : null;
+    goal = { line: 0, show: false };
     remote.stop();
     again();
     on.onHits();
@@ -102,17 +107,22 @@ export function finder(log, view, on) {
     const blocks = [...blocksOf(log.store, searchedTo + 1)];
     if (!blocks.length) return;
     searchedTo = blocks[blocks.length - 1].ns.at(-1) ?? searchedTo;
+    searching = true;
     searcher.search(
       pattern,
       blocks,
       (found) => {
         for (const [n, start, end] of found) hits.add(n, start, end);
-        const i = goal ? hits.from(goal) : hits.count;
-        if (i < hits.count) [at, goal] = [i, 0];
+        const i = goal.line ? hits.from(goal.line) : hits.count;
+        if (i < hits.count) return arrive(i);
         update();
         on.onHits();
       },
-      () => update(),
+      () => {
+        searching = false;
+        if (goal.show && hits.count) arrive(0);
+        else update();
+      },
       () => {
         trouble = "the expression takes too long";
         box.complain(trouble);
@@ -122,6 +132,15 @@ export function finder(log, view, on) {
         on.onHits();
       },
     );
+  }
+
+  /** @param {number} i  The match that is the current one from now on. */
+  function arrive(i) {
+    at = i;
+    if (goal.show) view.show(hits.line(at), "nearest");
+    goal = { line: 0, show: false };
+    update();
+    on.onHits();
   }
 
   /** How many matches the server has found above what is here, and how many below. */
@@ -134,8 +153,9 @@ export function finder(log, view, on) {
   /** @param {number} direction */
   function step(direction) {
     const { above, below } = outside();
+    const here = view.firstVisible() ?? 1;
+    goal = { line: searching ? here : 0, show: searching };
     if (!hits.count && !above && !below) return;
-    const here = view.firstVisible() ?? 0;
     const next = at >= 0 ? at + direction : direction > 0 ? hits.from(here) : hits.from(here + 1) - 1;
     const inside = next >= 0 && next < hits.count;
     const all = remote.hits;
@@ -145,15 +165,14 @@ export function finder(log, view, on) {
     else if (direction < 0 && above) return void reach(all.line(above - 1));
     else if (direction < 0 && below) return void reach(all.line(all.count - 1));
     else at = direction > 0 ? 0 : hits.count - 1;
-    view.show(hits.line(at), "nearest");
-    update();
-    on.onHits();
+    goal.show = true;
+    arrive(at);
   }
 
   /** @param {number} line  One that is not here. */
   async function reach(line) {
-    goal = line;
     at = -1;
+    goal = { line, show: false };
     await on.reach(line);
     again();
   }
@@ -214,8 +233,9 @@ export function finder(log, view, on) {
     },
     /** There are other rows. */
     refresh() {
-      if (pattern && log.store.blocks[0] !== top) again();
-      else look();
+      if (!pattern || log.store.blocks[0] === top) return look();
+      if (at >= 0) goal = { line: hits.line(at), show: false };
+      again();
     },
     /** @param {import("./store.js").Line} row @returns {[number, number][]}  Where the matches are in its text. */
     partsOf: (row) => (pattern ? hits.parts(row.n) : []),

@@ -117,7 +117,7 @@ export function jobs(base, onChoose, onNews, onQueue) {
         h(
           "a.queue",
           {
-            tabindex: place ? "-1" : "0",
+            tabIndex: place ? -1 : 0,
             href: `${base}view?queue=${encodeURIComponent(name)}`,
             title: `All jobs of the queue ${name} as one log`,
             "aria-current": name === shownQueue && "true",
@@ -144,7 +144,16 @@ export function jobs(base, onChoose, onNews, onQueue) {
     step.focus();
   }
 
+  /** Draw what is known; what is in focus stays so, wherever it moves. */
   function draw() {
+    const focused = /** @type {HTMLAnchorElement | null} */ (element.querySelector("a:focus"));
+    drawList();
+    if (!focused || focused === document.activeElement) return;
+    const same = [...element.querySelectorAll("a")].find((link) => link.href === focused.href);
+    same?.focus({ preventScroll: true });
+  }
+
+  function drawList() {
     drawQueues();
     const ids = listed();
     for (const { kind, count, list, element } of sections) {
