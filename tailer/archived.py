@@ -6,14 +6,12 @@ a look into the archive. The lists go. Where the hash is gone as well, the archi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from tailer import sealed
-from tailer.archive import Archive, file_name
 from tailer.errors import LogExpired
-from tailer.objects import Objects
 from tailer.settings import Settings
 from tailer.store import (
     INDEX,
@@ -27,6 +25,9 @@ from tailer.store import (
     redis_errors,
     tail_key,
 )
+
+if TYPE_CHECKING:
+    from tailer.archive import Archive
 
 _SHELVE = """
 -- KEYS meta, lists; ARGV number, time of the archived end, how long at least the hash lives (ms), how long at most the
@@ -56,6 +57,9 @@ def open_store(settings: Settings, *, patience: float = 10.0) -> LogStore:
     connection = connect(settings.log_url or settings.rq_url)
     if settings.archive is None:
         return LogStore.of(connection, settings)
+    from tailer.archive import Archive  # noqa: PLC0415 (only for those who have an archive, as in the class below)
+    from tailer.objects import Objects  # noqa: PLC0415
+
     archive = Archive(Objects(settings.archive, patience=patience))
     return ArchivedStore(connection, archive, **options(settings))
 
@@ -136,6 +140,8 @@ class ArchivedStore(LogStore):
             return None
         if end is None:
             return self.archive.file(job_id, attempt)
+        from tailer.archive import file_name  # noqa: PLC0415
+
         return file_name(job_id, attempt, int(started)) if archived else None
 
     # Writing.

@@ -1,4 +1,8 @@
-"""The command line: `tailer follow|jobs|link|run|up|demo|archive|doctor`."""
+"""The command line: `tailer follow|jobs|link|run|up|demo|archive|doctor`.
+
+Each command imports what it needs when it runs: Redis, RQ and the rest take several times as long to load as the
+commands themselves, and none needs all of them.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +18,10 @@ from contextlib import closing
 from typing import Any
 
 import click
-from rq import Queue
-from rq.cli.helpers import parse_function_args
-from rq.exceptions import TimeoutFormatError
-from rq.utils import parse_timeout
 
 from tailer import __version__
-from tailer.archived import ArchivedStore, open_store
-from tailer.archiver import Archiver
-from tailer.client import RemoteLog, Web
-from tailer.demo import demo as run_demo
-from tailer.direct import DirectLog, DirectLogs
-from tailer.doctor import examine, report
 from tailer.errors import ExitCode, TailerError
-from tailer.hub import Hub
-from tailer.listing import ListQuery, page
-from tailer.many_client import RemoteLogs
-from tailer.many_query import ManyQuery
-from tailer.many_screen import ManyScreen, wants_colours
-from tailer.query import LogQuery
 from tailer.settings import DAY_S, Settings, web_url
-from tailer.stack import up as run_up
-from tailer.store import connect, redis_errors
-from tailer.terminal import WIDEST_LINE, Screen, exit_code, jobs_table, printable
-from tailer.workers import live_workers
 
 PATIENCE_S = 300.0
 DEFAULT_PORT = 8000
@@ -53,6 +37,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TailerError as error:
+            from tailer.terminal import WIDEST_LINE, printable
+
             click.echo(f"tailer: {printable(str(error), widest=WIDEST_LINE)}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
@@ -163,7 +149,7 @@ def follow(
     settings = Settings.from_env()
     where = url or settings.url
     if len(job_ids) == 1 and not queues:
-        _follow(settings, where, job_ids[0], LogQuery.parse(given), patience, raw=raw)
+        _follow(settings, where, job_ids[0], given, patience, raw=raw)
     elif not job_ids and not queues:
         raise click.UsageError("Missing argument 'JOB': name jobs, or queues with --queue")
     else:
@@ -182,34 +168,50 @@ def _follow_many(
     color: str,
 ) -> None:
     """Show the logs, and leave with the worst outcome."""
+    from tailer.many_query import ManyQuery
+    from tailer.many_screen import ManyScreen, wants_colours
+
     each = {name: [value] for name, value in given.items()}
     query = ManyQuery.parse({**each, "job": job_ids, "queue": queues})
     screen = ManyScreen(query.each.options, colours=wants_colours(color, unwanted=not settings.colours), raw=raw)
-    logs: RemoteLogs | DirectLogs
     if url:
-        logs = RemoteLogs(Web(url, settings.token), query, patience=patience, notice=screen.tell)
+        from tailer.client import Web
+        from tailer.many_client import RemoteLogs
+
+        events = RemoteLogs(Web(url, settings.token), query, patience=patience, notice=screen.tell).events()
     else:
-        logs = DirectLogs(Hub.open(settings), query, patience=patience, notice=screen.tell)
-    sys.exit(screen.show(logs.events()))
+        from tailer.direct import DirectLogs
+        from tailer.hub import Hub
+
+        events = DirectLogs(Hub.open(settings), query, patience=patience, notice=screen.tell).events()
+    sys.exit(screen.show(events))
 
 
 def _follow(
     settings: Settings,
     url: str | None,
     job_id: str,
-    query: LogQuery,
+    given: Mapping[str, str],
     patience: float = PATIENCE_S,
     *,
     raw: bool = False,
 ) -> None:
     """Show the log, and leave with the job's outcome."""
+    from tailer.query import LogQuery
+    from tailer.terminal import Screen, exit_code
+
+    query = LogQuery.parse(given)
     screen = Screen(query.options, raw=raw)
-    log: RemoteLog | DirectLog
     if url:
-        log = RemoteLog(Web(url, settings.token), job_id, query, patience=patience, notice=screen.tell)
+        from tailer.client import RemoteLog, Web
+
+        events = RemoteLog(Web(url, settings.token), job_id, query, patience=patience, notice=screen.tell).events()
     else:
-        log = DirectLog(Hub.open(settings), job_id, query, patience=patience, notice=screen.tell)
-    sys.exit(exit_code(screen.show(log.events())))
+        from tailer.direct import DirectLog
+        from tailer.hub import Hub
+
+        events = DirectLog(Hub.open(settings), job_id, query, patience=patience, notice=screen.tell).events()
+    sys.exit(exit_code(screen.show(events)))
 
 
 @main.command(
@@ -226,13 +228,20 @@ def _follow(
 @url_option
 def jobs(queue: str | None, status: str | None, limit: str, *, as_json: bool, url: str | None) -> None:
     """List jobs: those that wait in a queue first, then those with a log, newest first."""
+    from tailer.listing import ListQuery, page
+    from tailer.terminal import jobs_table
+
     named = {"queue": queue, "status": status, "limit": limit}
     given = {name: value for name, value in named.items() if value}
     query = ListQuery.parse(given)
     settings = Settings.from_env()
     if where := url or settings.url:
+        from tailer.client import Web
+
         found = Web(where, settings.token).get("/jobs", given)
     else:
+        from tailer.hub import Hub
+
         hub = Hub.open(settings)
         found = page(hub.store, hub.jobs, query)
     if as_json:
@@ -261,6 +270,9 @@ def link(job_id: str, duration: str, *, as_log: bool, url: str | None) -> None:
     where = url or settings.url
     if not where:
         raise click.UsageError("name the web side with --url or TAILER_URL")
+    from tailer.client import Web
+    from tailer.terminal import WIDEST_LINE, printable
+
     web = Web(where, settings.token)
     made = web.link(job_id, duration)
     try:
@@ -289,25 +301,34 @@ def run(queue: str | None, timeout: str | None, function: str, arguments: tuple[
     """
     if not re.fullmatch(r"\w+(\.\w+)+", function):
         raise click.BadParameter("use MODULE.FUNCTION", param_hint="MODULE.FUNCTION")
+    from rq import Queue
+    from rq.cli.helpers import parse_function_args
+    from rq.exceptions import TimeoutFormatError
+    from rq.utils import parse_timeout
+
+    from tailer.formats import Options
+    from tailer.store import connect, redis_errors
+    from tailer.terminal import Screen
+    from tailer.workers import live_workers
+
     positional, named = parse_function_args(arguments)  # type: ignore[no-untyped-call]
     try:
         seconds = parse_timeout(timeout)
     except TimeoutFormatError as error:
         raise click.BadParameter(str(error), param_hint="--timeout") from None
     settings = Settings.from_env()
-    query = LogQuery.parse({})
     connection = connect(settings.rq_url)
     with redis_errors():
         target = Queue(queue or "default", connection=connection)
         job = target.enqueue_call(function, positional, named, timeout=seconds)
-    screen = Screen(query.options)
+    screen = Screen(Options())
     screen.tell(f"job {job.id} in queue {target.name}")
     listening = [worker for worker in live_workers(connection) if target.name in worker.queues]
     if not listening:
         screen.tell(f"no worker listens to it: start one with `python -m worker {target.name}`")
     elif not any(worker.capture for worker in listening):
         screen.tell("none of its workers captures output: start them with `rq worker -w worker.Worker`")
-    _follow(settings, None, job.id, query)
+    _follow(settings, None, job.id, {})
 
 
 @main.command(epilog=_examples("tailer up", "tailer up --port 8080 --workers 4", "REDIS_URL=redis://host tailer up"))
@@ -318,6 +339,8 @@ def up(port: int, workers: int) -> None:
 
     Redis is an embedded one that keeps nothing, unless REDIS_URL names yours.
     """
+    from tailer.stack import up as run_up
+
     sys.exit(run_up(Settings.from_env(), port=port, workers=workers))
 
 
@@ -327,6 +350,8 @@ def demo() -> None:
 
     With DEMO_KEEP=1 all of it stays up until Ctrl-C, to be looked at.
     """
+    from tailer.demo import demo as run_demo
+
     sys.exit(run_demo(Settings.from_env()))
 
 
@@ -341,6 +366,9 @@ def archive(*, once: bool) -> None:
 
     One of these processes is enough, more of them do no harm.
     """
+    from tailer.archived import ArchivedStore, open_store
+    from tailer.archiver import Archiver
+
     logging.getLogger("tailer").setLevel(logging.INFO)
     settings = Settings.from_env()
     store = open_store(settings, patience=ARCHIVER_PATIENCE_S)
@@ -384,6 +412,8 @@ def doctor(*, idle: float | None, as_json: bool, strict: bool, url: str | None) 
 
     Leaves with 2 if something fails, else with 0.
     """
+    from tailer.doctor import examine, report
+
     with closing(examine(url, idle, lambda line: click.echo(f"tailer: {line}", err=True))) as findings:
         well = report(findings, as_json=as_json, strict=strict)
     sys.exit(ExitCode.FINISHED if well else ExitCode.TROUBLE)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import uuid
 from collections.abc import Generator, Iterator
 from typing import TypeVar
@@ -24,7 +25,11 @@ IN_CI = os.environ.get("CI") == "true"
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start: a shell that runs this in the background has it ignored, children too."""
+    """Undo what changes how the processes that tests start behave, or makes each of them slower."""
+    # Without compiled modules each of them compiles all of Tailer first, as long as importing it takes.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    # A shell that runs this in the background has Ctrl-C ignored, and so would the children.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,7 +12,7 @@ queue of its own, starts the workers it needs, and follows its jobs with curl or
         assert stack.log(job.id).end.outcome == "finished"
 
 A test that stops or fills the server asks for `server` instead and makes a stack of its own:
-`with Stack.on(server.url) as stack`.
+`with Stack.on(server.url) as stack`, or `Stack.without_web` if nobody follows by HTTP.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,14 +160,15 @@ class Client:
     @property
     def head(self) -> str:
         """Status line and headers of the answer; empty until they are all here."""
-        lines = self._process.stderr().decode(errors="replace").splitlines()
-        head = [line[2:] for line in lines if line.startswith("<")]
+        lines = self._process.stderr().decode(errors="replace").split("\n")[:-1]  # curl may be writing the last one
+        head = [line[2:].rstrip("\r") for line in lines if line.startswith("<")]
         return "\n".join(head) if "" in head else ""
 
     @property
     def status(self) -> int:
         """The HTTP status, 0 until it is here."""
-        return int(self.head.split()[1]) if self.head else 0
+        head = self.head
+        return int(head.split()[1]) if head else 0
 
     @property
     def body(self) -> bytes:
@@ -295,7 +296,7 @@ def read_log(store: LogStore, job_id: str, attempt: int = 1, *, ended: bool = Tr
 
 @dataclass(frozen=True)
 class Stack:
-    """A Redis at `url` that RQ and the logs share, and a web side at `web` that serves them."""
+    """A Redis at `url` that RQ and the logs share, and a web side at `web` that serves them, "" where there is none."""
 
     url: str
     web: str
@@ -307,9 +308,18 @@ class Stack:
     def on(cls, url: str, *, logs: str | None = None, env: Mapping[str, str] | None = None) -> Iterator[Self]:
         """Put a web process before the Redis at `url` for the block; the logs may be in another one."""
         places = {"TAILER_REDIS_URL": logs} if logs else {}
-        connection, log_connection = connect(url), connect(logs or url)
-        with web_process(url, env={**places, **(env or {})}) as (web, _), connection, log_connection:
-            yield cls(url, web, connection, LogStore(log_connection))
+        with (
+            web_process(url, env={**places, **(env or {})}) as (web, _),
+            cls.without_web(url, logs=logs) as bare,
+        ):
+            yield replace(bare, web=web)
+
+    @classmethod
+    @contextlib.contextmanager
+    def without_web(cls, url: str, *, logs: str | None = None) -> Iterator[Self]:
+        """The same for tests that ask no web side: nothing is started."""
+        with connect(url) as connection, connect(logs or url) as log_connection:
+            yield cls(url, "", connection, LogStore(log_connection))
 
     def queue(self, **options: Any) -> rq.Queue:
         """A queue that no other test uses."""

@@ -1048,9 +1048,7 @@ class StoreContract:
 
         Also where logs are over their limits, from their first bytes on or later.
         """
-        run_state_machine_as_test(
-            lambda: LogMachine(connection), settings=settings(examples, max_examples=30, stateful_step_count=50)
-        )
+        run_state_machine_as_test(lambda: LogMachine(connection), settings=settings(examples, stateful_step_count=50))
 
     # Forging and keys.
 

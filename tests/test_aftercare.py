@@ -153,7 +153,7 @@ def test_a_log_is_sealed_between_forks(store, care, report, monkeypatch):
 
 def test_a_log_outlives_a_redis_that_is_killed_just_behind_its_end():
     """A worker's finished log is whole again behind a Redis that comes back with nothing at all."""
-    with EmbeddedServer() as server, Stack.on(server.url) as stack:
+    with EmbeddedServer() as server, Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.hello")
         with worker_process(server.url, queue.name) as worker:

@@ -105,25 +105,35 @@ def test_lines_that_come_while_the_web_side_is_away_are_not_taken_for_old_ones(s
         assert follower.stdout() == b"step 1\nstep 2\nstep 3\n"
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    ("function", "arguments", "code", "said"),
-    [
-        ("hello", [], 0, ""),
-        ("silent", [], 0, ""),
-        ("fail", [], 1, "[tailer] failed after"),
-        ("kill_itself", [], 137, "[tailer] killed by signal 9 (SIGKILL)"),
-        ("kill_itself", [signal.SIGSEGV], 139, "[tailer] killed by signal 11 (SIGSEGV)"),
-        ("leave", [7], 1, "[tailer] failed after"),
-    ],
-)
-def test_leaves_with_how_the_job_ended(stack, mode, function, arguments, code, said):
-    """The exit code tells how the job ended, and a line on stderr says it where it did not end well."""
+ENDS = {
+    "finished": ("tests.jobs.hello", (), 0, ""),
+    "silent": ("tests.jobs.silent", (), 0, ""),
+    "failed": ("tests.jobs.fail", (), 1, "[tailer] failed after"),
+    "killed": ("tests.jobs.kill_itself", (), 137, "[tailer] killed by signal 9 (SIGKILL)"),
+    "crashed": ("tests.jobs.kill_itself", (signal.SIGSEGV,), 139, "[tailer] killed by signal 11 (SIGSEGV)"),
+    "left": ("tests.jobs.leave", (7,), 1, "[tailer] failed after"),
+}
+"""How jobs may end: the function and its arguments, the exit code, and how the line on stderr begins."""
+
+
+@pytest.fixture(scope="module")
+def over(stack):
+    """The ids of jobs that are over: one for each of `ENDS`, and two more that are named for what they wrote."""
     queue = stack.queue()
-    job = queue.enqueue(f"tests.jobs.{function}", *arguments)
+    jobs = {name: queue.enqueue(function, *arguments) for name, (function, arguments, *_) in ENDS.items()}
+    jobs["two streams"] = queue.enqueue("tests.cli_jobs.both_streams")
+    jobs["odd bytes"] = queue.enqueue("tests.cli_jobs.odd_bytes")
     stack.work(queue)
-    done = tailer(stack, mode, "follow", job.id)
-    assert (done.returncode, done.stdout) == (code, stack.log(job.id).data())
+    return {name: job.id for name, job in jobs.items()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ENDS)
+def test_leaves_with_how_the_job_ended(stack, over, mode, name):
+    """The exit code tells how the job ended, and a line on stderr says it where it did not end well."""
+    _, _, code, said = ENDS[name]
+    done = tailer(stack, mode, "follow", over[name])
+    assert (done.returncode, done.stdout) == (code, stack.log(over[name]).data())
     assert done.stderr.decode().startswith(said)
     assert done.stderr.count(b"\n") == bool(said)
 
@@ -146,18 +156,15 @@ def test_a_stopped_and_a_canceled_job_leave_with_3(stack, mode, tmp_path):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_wrong_jobs_and_options_are_told_in_one_line(stack, mode):
+def test_wrong_jobs_and_options_are_told_in_one_line(stack, over, mode):
     """What cannot be followed ends with 2 and one line that says why, the same in both modes."""
     for job in ("no-such-job", "no such/job", "../healthz"):
         done = tailer(stack, mode, "follow", job)
         assert (done.returncode, done.stdout) == (2, b"")
         assert done.stderr.decode().startswith(f"tailer: no job '{job}'")
         assert done.stderr.count(b"\n") == 1
-    queue = stack.queue()
-    job = queue.enqueue("tests.jobs.hello")
-    stack.work(queue)
     for option, value in (("tail", "x"), ("since", "yesterday"), ("offset", "7"), ("attempt", "2"), ("offset", "1:99")):
-        done = tailer(stack, mode, "follow", job.id, f"--{option}", value)
+        done = tailer(stack, mode, "follow", over["finished"], f"--{option}", value)
         assert (done.returncode, done.stdout) == (2, b"")
         assert done.stderr.decode().startswith("tailer: ")
         assert option in done.stderr.decode()
@@ -180,22 +187,10 @@ def test_without_a_server_it_says_so_at_once(stack):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_both_ways_give_the_jobs_bytes(stack, mode):
+def test_both_ways_give_the_jobs_bytes(stack, over, mode):
     """Bytes that are no text, and a log that ends within a line, arrive as they were written."""
-    queue = stack.queue()
-    job = queue.enqueue("tests.cli_jobs.odd_bytes")
-    stack.work(queue)
-    done = tailer(stack, mode, "follow", job.id)
+    done = tailer(stack, mode, "follow", over["odd bytes"])
     assert (done.returncode, done.stdout, done.stderr) == (0, ODD, b"")
-
-
-@pytest.fixture(scope="module")
-def two_streams(stack):
-    """The id of a job that wrote to both streams and is over."""
-    queue = stack.queue()
-    job = queue.enqueue("tests.cli_jobs.both_streams")
-    stack.work(queue)
-    return job.id
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -213,10 +208,11 @@ def two_streams(stack):
         (["--until", "1h"], "until=1h"),
     ],
 )
-def test_options_mean_what_the_parameters_of_the_web_side_mean(stack, two_streams, mode, options, query):
+def test_options_mean_what_the_parameters_of_the_web_side_mean(stack, over, mode, options, query):
     """Each option shows exactly what curl shows with the parameter of its name."""
-    done = tailer(stack, mode, "follow", two_streams, *options)
-    assert (done.returncode, done.stdout) == (0, stack.get(f"/jobs/{two_streams}/log?{query}").body)
+    job_id = over["two streams"]
+    done = tailer(stack, mode, "follow", job_id, *options)
+    assert (done.returncode, done.stdout) == (0, stack.get(f"/jobs/{job_id}/log?{query}").body)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -259,12 +255,14 @@ def test_ctrl_c_and_a_reader_that_leaves_end_it_without_a_word(stack, mode, tmp_
 @pytest.mark.parametrize("mode", MODES)
 def test_gives_up_after_its_patience_and_says_where_to_go_on(server, mode, tmp_path):
     """Without a connection for `--patience` seconds it leaves with 2 and names the cursor to resume from."""
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack, contextlib.ExitStack() as held:
         queue = stack.queue()
         job = queue.enqueue("tests.cli_jobs.step_by_step", str(tmp_path))
-        port = free_port()
-        with stack.worker(queue, "--burst") as worker, web_at(port, stack.url) as web:
-            url = [] if mode == "redis" else ["--url", f"http://127.0.0.1:{port}"]
+        port, url = free_port(), list[str]()
+        if mode == "web":
+            url = ["--url", f"http://127.0.0.1:{port}"]
+            web = held.enter_context(web_at(port, stack.url))
+        with stack.worker(queue, "--burst") as worker:
             with running(command(stack, "redis", "follow", job.id, "--patience", "1", *url)) as follower:
                 wait_until(lambda: follower.stdout() == b"ready\n")
                 if mode == "web":

@@ -1,6 +1,7 @@
 """What web processes and workers tell of themselves, as JSON, by real ones."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import re
@@ -28,8 +29,8 @@ def records(text: str) -> list[dict]:
 @contextlib.contextmanager
 def telling(url: str, *arguments: str) -> Iterator[tuple]:
     """A stack whose web process tells of itself in JSON, and that process."""
-    with web_process(url, *arguments, env=JSON) as (web, process), Stack.on(url) as plain:
-        yield Stack(url, web, plain.connection, plain.store), process
+    with web_process(url, *arguments, env=JSON) as (web, process), Stack.without_web(url) as plain:
+        yield dataclasses.replace(plain, web=web), process
 
 
 def test_a_web_process_tells_of_requests_and_faults_by_their_ids(server):
@@ -87,7 +88,7 @@ def test_an_id_is_taken_only_if_it_is_sane(stack):
 @pytest.mark.parametrize("worker_class", ["worker.Worker", "worker.SpawnWorker", "worker.SimpleWorker"])
 def test_a_worker_tells_in_json_and_its_jobs_as_ever(server, worker_class):
     """RQ's lines too, with job, queue and worker; what a job logs by itself is not touched, and none of it is told."""
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.log_and_fail")
         told = stack.work(queue, worker_class=worker_class, env={**JSON, "TAILER_CONSOLE": "0"})

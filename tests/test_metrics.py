@@ -1,6 +1,7 @@
 """What Prometheus is told of web processes and workers, by real ones, and what docs/ makes of it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -81,8 +82,11 @@ def test_output_is_counted_once_and_what_is_sent_for_each(web):
 
 def test_any_of_several_processes_tells_the_sum(server):
     """Whichever is asked; those of processes that were killed count no longer."""
-    with web_process(server.url, env={"WEB_CONCURRENCY": "2"}) as (url, process), Stack.on(server.url) as other:
-        stack = Stack(server.url, url, other.connection, other.store)
+    with (
+        web_process(server.url, env={"WEB_CONCURRENCY": "2"}) as (url, process),
+        Stack.without_web(server.url) as bare,
+    ):
+        stack = dataclasses.replace(bare, web=url)
         log = written(stack)
         with contextlib.ExitStack() as held:
             for _ in range(8):

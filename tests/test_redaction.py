@@ -100,7 +100,7 @@ def what_leak_writes() -> bytes:
 @pytest.mark.parametrize("worker_class", CLASSES)
 def test_no_secret_gets_out(server, overheard, worker_class, mode):
     """However a job writes a secret, it is in no key and message of Redis and not on the console; all else is."""
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.leak")
         shown = stack.work(queue, worker_class=worker_class, env={**REDACT, "TAILER_CAPTURE": mode})
@@ -121,7 +121,7 @@ def test_no_secret_gets_out(server, overheard, worker_class, mode):
 
 def test_halves_that_come_long_after_one_another(server, overheard):
     """The first half of a secret waits for the second one, though a partial line ships after 100 ms."""
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.leak", 0.3)
         with stack.worker(queue, env=REDACT):
@@ -135,7 +135,7 @@ def test_halves_that_come_long_after_one_another(server, overheard):
 def test_patterns_and_literals(server, overheard):
     """A pattern's matches and a literal's places are masked, wherever they are in a line."""
     entries = r"/by\w+/ =pass+word /\bs3\S{3}/"
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.leak")
         stack.work(queue, env={"SECRET": SECRET, "TAILER_REDACT": entries})
@@ -147,7 +147,7 @@ def test_patterns_and_literals(server, overheard):
 @pytest.mark.parametrize("worker_class", CLASSES)
 def test_a_failure_does_not_tell(server, worker_class):
     """A secret in an exception's message is in the log neither with its traceback nor as the reason for the end."""
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.betray", description=f"betray({SECRET!r})")
         stack.work(queue, worker_class=worker_class, env=REDACT)
@@ -165,7 +165,7 @@ def test_a_job_registers_a_mask(server, worker_class, tmp_path):
     """What a job registers is masked on both its streams, in the very line that registers it too."""
     path = tmp_path / "go"
     path.touch()
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.register", "registered", str(path), description="none")
         shown = stack.work(queue, worker_class=worker_class)
@@ -199,7 +199,7 @@ def test_a_mask_that_comes_late(server, tmp_path):
 def test_a_worker_that_is_killed_between_the_halves(server, overheard, worker_class, tmp_path):
     """What a killed worker held of a secret is lost; its second half, which the horse stores, is masked."""
     path = tmp_path / "go"
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.tear", str(path))
         with stack.worker(queue, worker_class=worker_class, env=REDACT) as process:
@@ -219,7 +219,7 @@ def test_a_worker_that_is_killed_between_the_halves(server, overheard, worker_cl
 def test_a_registered_mask_outlives_its_worker(server, worker_class, tmp_path):
     """The horse of a killed worker masks what its job had registered before."""
     path = tmp_path / "go"
-    with Stack.on(server.url) as stack:
+    with Stack.without_web(server.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.register", "registered", str(path))
         with stack.worker(queue, worker_class=worker_class) as process:

@@ -1,6 +1,7 @@
 """The same log, to the byte, from every WSGI server: those that lend their sockets, and those that only iterate."""
 
 import base64
+import functools
 import gzip
 import json
 import random
@@ -83,8 +84,9 @@ def bytes_of(name, body):
     return b"".join(data + (b"" if one.get("partial") else b"\n") for one, data in zip(lines, raw, strict=True))
 
 
+@functools.cache
 def output(seed, binary):
-    """Pieces of some output: short and long, whole lines and parts of them."""
+    """Pieces of some output: short and long, whole lines and parts of them. The same ones for each server."""
     rng = random.Random(seed)
     pieces = []
     for _ in range(40):
@@ -92,7 +94,7 @@ def output(seed, binary):
         if binary:
             pieces.append(rng.randbytes(size).replace(b"\r", b"\n"))
         else:
-            pieces.append("".join(rng.choices("abc äß€\n", k=size)).encode())
+            pieces.append("".join(rng.choices("abc äß€" * 20 + "\n", k=size)).encode())
     return pieces
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -108,17 +109,12 @@ def test_up_ends_with_the_code_of_a_process_that_fails(server, tmp_path):
 
 def test_up_tells_of_a_port_in_use_at_once(tmp_path):
     """A taken port is one line and exit code 2."""
-    port = free_port()
-    with up(port, tmp_path) as (process, *_):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
         argv = clean([TAILER, "up", "--port", str(port)])
-        second = subprocess.run(argv, capture_output=True, text=True, timeout=LATE, check=False)
-        assert (second.returncode, second.stdout) == (2, "")
-        assert (
-            second.stderr
-            == f"tailer: port {port} cannot be used (Address already in use): name another one with --port\n"
-        )
-        process.signal(signal.SIGINT)
-        assert process.wait(LATE) == 0
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LATE, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"tailer: port {port} cannot be used (Address already in use): name another one with --port\n"
 
 
 def test_up_ends_when_nobody_reads_what_it_says(tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rq import Callback, Queue, Worker
 from tailer.embedded import EmbeddedServer
 from tailer.store import LogStore, connect
 from tests.processes import free_port
-from tests.stack import ROOT, Stack, children, read_log, watching_its_horse, worker_process
+from tests.stack import ROOT, Log, Stack, children, read_log, watching_its_horse, worker_process
 from tests.waiting import wait_until
 
 CLASSES = ("worker.Worker", "worker.HerokuWorker", "worker.SpawnWorker", "worker.SimpleWorker")
@@ -26,19 +27,51 @@ USER_CODE = ("--exception-handler", "tests.user_code.ignore")
 """Options that make a worker import tests.user_code before it forks."""
 
 
+SET_UPS = [
+    pytest.param((name, mode, level), id=f"{name}-{mode}", marks=pytest.mark.xdist_group(f"{name}-{mode}"))
+    for mode, level in (("separate", None), ("merged", "--verbose"), ("pty", "--quiet"))
+    for name in CLASSES
+]
+"""Each class with each capture mode, and with RQ's options for what a worker tells."""
+by_default = pytest.mark.parametrize("worked", SET_UPS[: len(CLASSES)], indirect=True)
+in_every_mode = pytest.mark.parametrize("worked", SET_UPS, indirect=True)
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A worker that has done some jobs and left: how it was started, its console, and the logs by the jobs' names."""
+
+    worker_class: str
+    mode: str
+    level: str | None
+    out: str
+    err: str
+    logs: dict[str, Log]
+
+
+@pytest.fixture(scope="module")
+def worked(request: pytest.FixtureRequest, stack: Stack) -> Worked:
+    """One worker for all tests of what a worker does with every job."""
+    worker_class, mode, level = request.param
+    queue = stack.queue()
+    jobs = {name: queue.enqueue(f"tests.jobs.{name}") for name in ("write_in_every_way", "log_through_rq", "fail")}
+    options = ("--burst", *USER_CODE, *([level] if level else []))
+    with stack.worker(queue, *options, worker_class=worker_class, env={"TAILER_CAPTURE": mode}) as process:
+        assert process.wait(30) == 0, process.text()
+        out, err = process.stdout().decode(), process.stderr().decode()
+    logs = {name: stack.log(job.id) for name, job in jobs.items()}
+    return Worked(worker_class, mode, level, out, err, logs)
+
+
 # What is captured.
 
 
-@pytest.mark.parametrize("mode", ["separate", "merged", "pty"])
-@pytest.mark.parametrize("worker_class", CLASSES)
-def test_everything_a_job_writes_is_captured(stack: Stack, worker_class: str, mode: str):
+@in_every_mode
+def test_everything_a_job_writes_is_captured(worked: Worked):
     """Whatever way a job writes, and whatever the class and the capture mode, its output is in its log, once."""
-    queue = stack.queue()
-    job = queue.enqueue("tests.jobs.write_in_every_way")
-    stack.work(queue, *USER_CODE, worker_class=worker_class, env={"TAILER_CAPTURE": mode})
-    log = stack.log(job.id)
+    log = worked.logs["write_in_every_way"]
     assert log.end.outcome == "finished"
-    assert log.about.capture == mode
+    assert log.about.capture == worked.mode
     lines = log.data().decode().replace("stdout: no newline", "stdout: no newline\n").splitlines()
     ways = {
         *("stdout: print", "stdout: saved at import", "stdout: os.write", "stdout: os.system", "stdout: fork"),
@@ -49,7 +82,7 @@ def test_everything_a_job_writes_is_captured(stack: Stack, worker_class: str, mo
     faults = [line for line in lines if not line.startswith("std")]
     assert faults[0].endswith("(most recent call first):")
     assert any("in write_in_every_way" in line for line in faults)
-    if mode == "separate":
+    if worked.mode == "separate":
         assert b"stderr" not in log.stdout
         assert b"stdout" not in log.stderr
 
@@ -72,17 +105,21 @@ def test_terminal(stack: Stack, mode: str, seen: str):
     assert stack.log(job.id).data().decode() == seen
 
 
-@pytest.mark.parametrize("worker_class", CLASSES)
 @pytest.mark.parametrize(
-    ("name", "output"), [("close_output", b"before\n"), ("replace_output", b"in a buffer")], ids=["closed", "replaced"]
+    ("worker_class", "names"),
+    [(name, ("close_output", "replace_output")) for name in FORKING]
+    + [("worker.SimpleWorker", (name,)) for name in ("close_output", "replace_output")],
 )
-def test_output_taken_away(stack: Stack, worker_class: str, name: str, output: bytes):
+def test_output_taken_away(stack: Stack, worker_class: str, names: tuple[str, ...]):
     """A job that closes or replaces its output ends as it would otherwise, and what it wrote before is kept."""
     queue = stack.queue()
-    job, after = queue.enqueue(f"tests.jobs.{name}"), queue.enqueue("tests.jobs.hello")
+    jobs = {name: queue.enqueue(f"tests.jobs.{name}") for name in names}
+    after = queue.enqueue("tests.jobs.hello")
     stack.work(queue, worker_class=worker_class)
-    log = stack.log(job.id)
-    assert (log.end.outcome, log.data()) == ("finished", output)
+    for name, job in jobs.items():
+        log = stack.log(job.id)
+        assert log.end.outcome == "finished"
+        assert log.data() == {"close_output": b"before\n", "replace_output": b"in a buffer"}[name]
     if worker_class in FORKING:
         assert stack.log(after.id).data() == b"hello\n"
 
@@ -112,27 +149,21 @@ def test_c_code_that_holds_the_lock(stack: Stack):
 # RQ's own lines, and the console.
 
 
-@pytest.mark.parametrize("level", ["--quiet", None, "--verbose"])
-@pytest.mark.parametrize("worker_class", CLASSES)
-def test_rq_lines_stay_out(stack: Stack, worker_class: str, level: str | None):
+@in_every_mode
+def test_rq_lines_stay_out(worked: Worked):
     """RQ's lines are on the worker's console and not in the log; what a job logs through RQ's logger is in the log."""
-    queue = stack.queue()
-    job = queue.enqueue("tests.jobs.log_through_rq")
-    console = stack.work(queue, *([level] if level else []), worker_class=worker_class)
-    log = stack.log(job.id)
-    assert re.fullmatch(rb"(\d\d:\d\d:\d\d )?mine\n", log.data().replace(b"no newline at end", b""))
-    assert log.data().count(b"no newline at end") == 1
-    assert ("performing job" in console) == (level == "--verbose" and worker_class != "worker.SpawnWorker")
-    assert ("Successfully completed" in console) == (level != "--quiet" and worker_class != "worker.SpawnWorker")
+    console, told = worked.out + worked.err, worked.worker_class != "worker.SpawnWorker"
+    data = re.sub(rb"\x1b\[[0-9;]*m", b"", worked.logs["log_through_rq"].data())  # RQ's logger colours on terminals
+    assert re.fullmatch(rb"(\d\d:\d\d:\d\d )?mine\n", data.replace(b"no newline at end", b""))
+    assert data.count(b"no newline at end") == 1
+    assert ("performing job" in console) == (worked.level == "--verbose" and told)
+    assert ("Successfully completed" in console) == (worked.level != "--quiet" and told)
 
 
-@pytest.mark.parametrize("worker_class", CLASSES)
-def test_traceback_once(stack: Stack, worker_class: str):
+@by_default
+def test_traceback_once(worked: Worked):
     """A failing job's traceback is in its log once, without RQ's frames; RQ's report of it is on the console."""
-    queue = stack.queue()
-    job = queue.enqueue("tests.jobs.fail")
-    console = stack.work(queue, worker_class=worker_class)
-    text = stack.log(job.id).data().decode()
+    text, console = worked.logs["fail"].data().decode(), worked.out + worked.err
     assert text.count("Traceback (most recent call last)") == 1
     assert "/rq/" not in text
     assert text.startswith("about to fail\n")
@@ -173,20 +204,24 @@ def test_root_handler(stack: Stack):
     assert "rq.worker: Successfully completed" in console
 
 
-@pytest.mark.parametrize("on", [True, False])
+@by_default
+def test_console(worked: Worked):
+    """What a job writes also reaches the worker's own stdout and stderr."""
+    for way in ("print", "fork", "C puts", "no newline"):
+        assert worked.out.count(f"stdout: {way}") == 1
+    assert worked.err.count("stderr: subprocess") == 1
+    assert "*** Listening on" in worked.out
+
+
 @pytest.mark.parametrize("worker_class", CLASSES)
-def test_console(stack: Stack, worker_class: str, on: bool):
-    """What a job writes also reaches the worker's own stdout and stderr, unless TAILER_CONSOLE=0."""
+def test_console_off(stack: Stack, worker_class: str):
+    """With TAILER_CONSOLE=0 nothing that a job writes reaches it; what the worker says does."""
     queue = stack.queue()
     queue.enqueue("tests.jobs.write_in_every_way")
-    env = {} if on else {"TAILER_CONSOLE": "0"}
-    with stack.worker(queue, "--burst", worker_class=worker_class, env=env) as process:
-        assert process.wait(30) == 0
-        out, err = process.stdout().decode(), process.stderr().decode()
-    for way in ("print", "fork", "C puts", "no newline"):
-        assert out.count(f"stdout: {way}") == on
-    assert err.count("stderr: subprocess") == on
-    assert "*** Listening on" in out
+    console = stack.work(queue, worker_class=worker_class, env={"TAILER_CONSOLE": "0"})
+    assert "stdout: " not in console
+    assert "stderr: " not in console
+    assert "*** Listening on" in console
 
 
 @pytest.mark.parametrize("worker_class", ["worker.Worker", "worker.SimpleWorker"])
@@ -276,7 +311,7 @@ def test_dyno_stop(stack: Stack, tmp_path: Path, worker_class: str, outcome: str
 @pytest.mark.parametrize("command", ["rq worker", "rq worker-pool"])
 def test_a_worker_that_exits_waits_for_its_last_words(server: EmbeddedServer, command: str):
     """A log that Redis did not take at the job's end is complete when it does while the worker exits, in a pool too."""
-    with EmbeddedServer() as logs, Stack.on(server.url, logs=logs.url) as stack:
+    with EmbeddedServer() as logs, Stack.without_web(server.url, logs=logs.url) as stack:
         queue = stack.queue()
         job = queue.enqueue("tests.jobs.hello")
         os.kill(logs.pid, signal.SIGSTOP)
@@ -469,6 +504,12 @@ LIGHT = {
     ]
 }
 """What the worker side shares with the rest."""
+
+
+def test_command_line_is_light():
+    """A command loads what it needs when it runs: the command line itself loads neither Redis, RQ nor the web side."""
+    foreign = {name.partition(".")[0] for name in loaded("import tailer.cli")} - sys.stdlib_module_names
+    assert not foreign & {"redis", "rq", "flask", "werkzeug", "urllib3", "prometheus_client", "zstandard", "honcho"}
 
 
 def test_web_side_does_not_load_the_workers():
