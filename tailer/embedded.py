@@ -61,17 +61,17 @@ class EmbeddedServer:
             raise EmbeddedServerError("the embedded server is not running")
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, patience: float = _START_SECONDS) -> None:
         """Start the server and return when it answers.
 
         A server that was stopped, killed or is running starts anew, on the same port and directory. Raises
-        EmbeddedServerError, with the server's last words, if it can't be started within 10 s.
+        EmbeddedServerError, with the server's last words, if it can't be started within ``patience`` seconds.
         """
         self.stop()
         binary = _find_binary(self._binary)
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="tailer-redis-")
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + patience
         ports = [self._port] if self._port else [free_port() for _ in range(_BIND_TRIES)]
         for port in ports:
             if self._launch(binary, port, Path(self._scratch.name), deadline):

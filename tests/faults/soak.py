@@ -377,6 +377,7 @@ def figures(soak: Soak, minutes: float) -> list[tuple[str, str]]:
 
 def main() -> int:
     """Soak, print, publish; returns the exit code."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of workers would compile all of it at each start
     with Soak() as soak:
         soak.run(MINUTES * 60)
         equipment = report.equipment(soak.server)

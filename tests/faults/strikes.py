@@ -82,7 +82,7 @@ def redis_stopped(soak: Soak) -> None:
 def redis_killed(soak: Soak) -> None:
     """Redis SIGKILLed and started."""
     soak.server.stop(signal.SIGKILL)
-    soak.server.start()
+    soak.server.start(patience=60)  # It reads all that it had before it answers, beside hundreds of busy processes.
 
 
 @strike
