@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -179,4 +178,6 @@ def records(element: bytes) -> list[Record]:
     found = first.offset, last.end - first.offset, first.line, last.line + last.lines - first.line
     if not joined or told != found:
         raise CorruptRecord(f"not a record: {element[:60]!r} (its header is not that of its chunks)")
-    return [*(replace(chunk, more=True) for chunk in chunks[:-1]), last]
+    for chunk in chunks[:-1]:
+        chunk.more = True
+    return list(chunks)

@@ -225,6 +225,7 @@ class Soak:
     def _look_for_those_that_never_began(self) -> None:
         """A job whose worker lost Redis before it ran has no account; its log, if there is one, ends all the same.
 
+        If its worker could not end it, whoever follows it does; nobody did, as it never began, so now somebody does.
         One that RQ has popped without another trace is lost: RQ keeps it nowhere, and nobody has run it.
         """
         now = time.monotonic()
@@ -235,8 +236,11 @@ class Soak:
                     work.gone = None
                     continue
                 work.gone = work.gone or now
-                if self._end_of(work) or (self.store.summary(work.job_id) and now - work.gone > LATE_S):
+                if self._end_of(work):
                     work.ended = now
+                elif now - work.gone > LATE_S and self.store.summary(work.job_id):
+                    work.ended = now
+                    work.followers.append(self.crowd.follow(work.job_id, "text", SHAPE))
                 elif now - work.gone > LATE_S:
                     self.tally.jobs["lost by RQ before they ran"] += 1
                     self._forget(work)
