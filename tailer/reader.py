@@ -78,7 +78,8 @@ class LogReader:
         self.line: int | None = None if at.offset else 1
         self._midline = False
         self._unreadable = False
-        self._told: list[Attempt | End] = []  # They take no place, so they would come again from another list.
+        # They take no place, so they would come again from another list. A tuple, for a reader is copied.
+        self._told: tuple[Attempt | End, ...] = ()
 
     @property
     def cursor(self) -> Cursor:
@@ -191,7 +192,7 @@ class LogReader:
         if isinstance(record, Attempt | End):
             if record in self._told:
                 return
-            self._told.append(record)
+            self._told += (record,)
         if record.offset > self.offset:
             yield self._hole(record)
         if isinstance(record, Chunk | Hole):

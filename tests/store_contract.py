@@ -8,6 +8,7 @@ Two classes: `StoreContract` is for all of them. `ServerContract` adds what need
 """
 
 import contextlib
+import copy
 import inspect
 import json
 import os
@@ -624,6 +625,14 @@ class StoreContract:
             message = wait_until(lambda: pubsub.get_message(timeout=0.1))
             assert message["data"] == b"1 21 " + last
         assert short.find("job", 1, "offset", 80) == (21, 80, last)
+
+    def test_a_copy_of_a_reader_reads_by_itself(self, store):
+        """What one of them has read the other one gets as well, beginnings and ends included."""
+        job, log = new_job(), WrittenLog([(STDOUT, b"one\n", 1)])
+        log.store(store, job, end=True)
+        reader = store.reader(job, Cursor())
+        other = copy.copy(reader)
+        assert [*reader.read(), *reader.read()] == [*other.read(), *other.read()] == read_all(store, Cursor(), job)
 
     # Sealing: a finished log, packed.
 

@@ -156,14 +156,14 @@ def test_a_log_is_sealed_between_forks(store, care, report, monkeypatch):
 def test_a_worker_seals_the_logs_of_its_jobs(stack, seal):
     """At the latest when it exits, unless it is told not to; who follows by HTTP gets the same bytes."""
     queue = stack.queue()
-    job = queue.enqueue("tests.jobs.alternate", 200)
+    job = queue.enqueue("bench.jobs.print_slowly", 20, 0.06)
     stack.work(queue, env={"TAILER_SEAL": seal})
     kinds = {element[:1] for element in stack.connection.lrange(list_key(job.id, 1), 0, -1)}
     assert (b"p" in kinds) == (seal == "1")
     told = stack.log(job.id)
     assert hashlib.sha256(told.data()).hexdigest() == told.end.sha256
     assert stack.get(f"/jobs/{job.id}/log").body == told.data()
-    assert stack.get(f"/jobs/{job.id}/log?offset=1:777").body == told.data()[777:]
+    assert stack.get(f"/jobs/{job.id}/log?offset=1:345").body == told.data()[345:]
 
 
 def test_a_log_outlives_a_redis_that_is_killed_just_behind_its_end():

@@ -496,6 +496,7 @@ LIGHT = {
         "reader",
         "records",
         "scripts",
+        "sealed",
         "settings",
         "store",
         "summary",
