@@ -126,7 +126,7 @@ def test_a_daemon_that_floods_cannot_hold_the_log_open(mode):
 
 
 def test_a_source_hangs_up_when_its_last_writer_is_gone():
-    """`hung_up` is false while any process has the write end, and true afterwards, though there be bytes left."""
+    """`hung_up` is false while any process has the write end, or bytes are left, and true afterwards."""
     for mode in ("separate", "merged", "pty"):
         capture = Capture.open(mode)
         source = capture.sources[0]
@@ -137,6 +137,8 @@ def test_a_source_hangs_up_when_its_last_writer_is_gone():
         capture.close_write_ends()
         assert not hung_up(source)
         holder.communicate(b"\n")
+        assert not hung_up(source)
+        assert os.read(source.fd, 100).endswith(b"left")
         wait_until(lambda source=source: hung_up(source))
         capture.close()
 

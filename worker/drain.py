@@ -105,7 +105,8 @@ def _run(
         recorder = record(capture, open_store, job_id, about, settings, console, lambda: masks)
         word = _last_word(control)
         if recorder:
-            recorder.finish(End(**json.loads(word)) if word else _worker_died(about))
+            # A worker that lives reads what comes later: this process would take it along when it exits.
+            recorder.finish(End(**json.loads(word)) if word else _worker_died(about), leave_rest=bool(word))
             while os.getppid() == worker and not recorder.wait(1.0):
                 pass
             recorder.wait(EXIT_PATIENCE_S)

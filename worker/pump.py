@@ -144,10 +144,10 @@ def _read(fd: int, size: int) -> bytes | None:
 
 
 def hung_up(source: Source) -> bool:
-    """Return whether no process can write to ``source`` any more."""
+    """Return whether no process can write to ``source`` any more, and nothing is left in it."""
     poller = select.poll()
     poller.register(source.fd, select.POLLIN)
-    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))
+    return any(event & (select.POLLHUP | select.POLLERR) and not event & select.POLLIN for _, event in poller.poll(0))
 
 
 def forward_rest(sources: Sequence[Source], take: Take | None, redactor: Redactor | None = None) -> None:

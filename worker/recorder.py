@@ -82,10 +82,11 @@ class Recorder:
             self._pump.hand_out(*rescued)
         self._pump.start()
 
-    def finish(self, end: End) -> None:
+    def finish(self, end: End, *, leave_rest: bool = False) -> None:
         """Take the job's last words, store the end record behind them, and close the pipes.
 
-        What Redis does not take in time the shipper keeps trying in the background.
+        What Redis does not take in time the shipper keeps trying in the background. ``leave_rest`` leaves what a daemon
+        of the job still writes to another process, which has the pipes too.
         """
         self._pump.finish()
         if self._console:
@@ -93,7 +94,10 @@ class Recorder:
         if end.reason:
             end = replace(end, reason=self._redactor.masks.mask_text(end.reason, REASON))
         self.shipper.finish(end, PATIENCE_S)
-        let_go(self._capture, self._console, self._redactor)
+        if leave_rest:
+            self._capture.close()
+        else:
+            let_go(self._capture, self._console, self._redactor)
 
     def wait(self, timeout: float) -> bool:
         """Wait for what ``finish`` left in the background, at most ``timeout`` seconds; returns whether it is done."""
