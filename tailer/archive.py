@@ -131,9 +131,14 @@ class Archive:
 
         return self._look(name, elements) or []
 
+    @staticmethod
+    def name(job_id: str, attempt: int, started: int) -> str:
+        """Return the name of the file of an attempt that started at that time (ms)."""
+        return f"{check_job_id(job_id)}/{attempt}-{started}.log.zst"
+
     def write(self, job_id: str, attempt: AttemptSummary, file: Path) -> str:
         """Put a volume in its place, and return its name."""
-        name = file_name(job_id, attempt.number, attempt.started)
+        name = self.name(job_id, attempt.number, attempt.started)
         self._objects.put(name, file)
         self.forget(job_id, name)
         return name
@@ -223,11 +228,6 @@ class Archive:
         if start >= opened.start:
             return opened.data[start - opened.start : stop - opened.start]
         return self._objects.read(opened.name, start, stop, opened.version)
-
-
-def file_name(job_id: str, attempt: int, started: int) -> str:
-    """Return the name of the file of an attempt that started at that time (ms)."""
-    return f"{check_job_id(job_id)}/{attempt}-{started}.log.zst"
 
 
 def log_of(names: list[str]) -> list[File]:

@@ -57,7 +57,7 @@ def open_store(settings: Settings, *, patience: float = 10.0) -> LogStore:
     connection = connect(settings.log_url or settings.rq_url)
     if settings.archive is None:
         return LogStore.of(connection, settings)
-    from tailer.archive import Archive  # noqa: PLC0415 (only for those who have an archive, as in the class below)
+    from tailer.archive import Archive  # noqa: PLC0415 (only for those who have an archive)
     from tailer.objects import Objects  # noqa: PLC0415
 
     archive = Archive(Objects(settings.archive, patience=patience))
@@ -140,9 +140,7 @@ class ArchivedStore(LogStore):
             return None
         if end is None:
             return self.archive.file(job_id, attempt)
-        from tailer.archive import file_name  # noqa: PLC0415
-
-        return file_name(job_id, attempt, int(started)) if archived else None
+        return self.archive.name(job_id, attempt, int(started)) if archived else None
 
     # Writing.
 

@@ -318,7 +318,7 @@ class Channel:
         if live is None or live.index is None or live.attempt != self._open:
             return False
         expected = b"%d %d " % (live.attempt, live.index)
-        record = live.decode(message[len(expected) :]) if message.startswith(expected) else None
+        record = live.decode(message[len(expected) :])[0] if message.startswith(expected) else None
         if type(record) is not Chunk or record.offset != live.offset:
             return False
         with self._lock:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import zstandard
 
 from tailer.records import Chunk
 
+if TYPE_CHECKING:  # the command line does without werkzeug
+    from werkzeug.datastructures import Accept
+
 WINDOW_LOG = 17
 """128 KiB of what went before are used to compress the next piece, and kept for each client; zstd's own 2 MiB would
 be no better for pieces of a log, which are at most 64 KiB."""
-
-
-class Accepted(Protocol):
-    """What a header such as Accept-Encoding names, as werkzeug reads it; the command line does without werkzeug."""
-
-    def quality(self, key: str) -> float:
-        """Return how welcome that is, 0 to 1."""
-
-    def __iter__(self) -> Iterator[tuple[str, float]]:
-        """Iterate over the names and how welcome each is."""
 
 
 class Packer(Protocol):
@@ -84,7 +76,7 @@ class Zstd:
         return self._close()
 
 
-def negotiate(accepted: Accepted) -> Packer | None:
+def negotiate(accepted: Accept) -> Packer | None:
     """Return what an Accept-Encoding header names, zstd before gzip; ``None`` if neither.
 
     ``*`` alone does not ask for zstd: whoever sends that may be older than it.

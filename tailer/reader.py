@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tailer import sealed
 from tailer.errors import CorruptRecord
-from tailer.records import Attempt, Chunk, End, Hole, Record, decode
+from tailer.records import Attempt, Chunk, End, Hole, Record
 
 if TYPE_CHECKING:
     from tailer.store import LogStore
@@ -126,7 +126,7 @@ class LogReader:
         while elements is None:
             self.index = self._store.find(self.job_id, self.attempt, "offset", self.offset)[0]
             elements = self._store.elements(self.job_id, self.attempt, *self.span())
-        records = [record for element in elements for record in self._decode(element)]
+        records = [record for element in elements for record in self.decode(element)]
         self.full = len(elements) >= self.count
         if elements:
             # What counts is the size unpacked: that is what a reader holds, and a frame may be a hundredth of it.
@@ -164,25 +164,12 @@ class LogReader:
         """Look the place up anew at the next read: the list is not the one it was (rebuilt after a loss)."""
         self.index = None
 
-    def decode(self, element: bytes) -> Record | None:
-        """Return the record in an element of this list, ``None`` if it cannot be read."""
-        try:
-            return decode(element)
-        except CorruptRecord as error:
-            self._complain(error)
-            return None
-
-    def _complain(self, error: CorruptRecord) -> None:
-        logger.warning("job %s, attempt %d, behind byte %d: %s", self.job_id, self.attempt, self.offset, error)
-
-    def _decode(self, element: bytes) -> Sequence[Record | None]:
-        """Return the records in an element; ``None`` as the only one if it cannot be read."""
-        if not element.startswith(b"p "):
-            return [self.decode(element)]
+    def decode(self, element: bytes) -> Sequence[Record | None]:
+        """Return the records in an element of this list; ``None`` alone if it cannot be read."""
         try:
             return sealed.records(element)
         except CorruptRecord as error:
-            self._complain(error)
+            logger.warning("job %s, attempt %d, behind byte %d: %s", self.job_id, self.attempt, self.offset, error)
             return [None]
 
     def _join(self, record: Record | None) -> Iterator[Record]:

@@ -3,7 +3,7 @@ r"""Sealed elements: chunks of a finished log that lie behind one another, packe
 A job that writes now and then has a log of small elements, most of which is headers. A sealed element takes the place
 of many of them::
 
-    p TIME OFFSET LENGTH LINE LINES FLAGS\n<zstd frame: the chunks' elements as they were, uncompressed, in their order>
+    p TIME OFFSET LENGTH LINE LINES FLAGS\n<the chunks' elements, uncompressed by themselves: see ``tailer.piece``>
 
 OFFSET, LINE and FLAGS but for ``z`` are those of the first chunk, LENGTH and LINES their sums, TIME the latest of
 theirs. So whatever finds an element by its header finds the sealed one that holds it, and chunks keep all that they
@@ -13,22 +13,22 @@ tell: stream, time and place. ``tailer.records`` has the meaning of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import redis
 import zstandard
 
+from tailer import piece
 from tailer.errors import CorruptRecord
-from tailer.records import MAX_CHUNK, Chunk, Record, decode, encode
+from tailer.records import MAX_CHUNK, Chunk, Record, decode, encode, header
 
 FIRST = 1 << 40
 """Index of the first element of a list that is sealed. None of a list as it was written has one so high."""
 FULL = MAX_CHUNK
-"""Bytes of elements at which a sealed one is full. One of 1 MiB would be 2 % smaller, and a tail would unpack all."""
+"""Bytes of elements at which a sealed one is full. A larger one saves nothing, and a tail would have to unpack it."""
 LEVEL = 3
-"""Of zstd. Level 9 makes 10 % less of it, and takes four times as long."""
+"""Of zstd: as in the archive. A worker has other things to do."""
 MOST = 32 << 20
 """Bytes of output up to which a log is sealed: all of it is read and written once more for that."""
 STEP = 128
@@ -37,10 +37,9 @@ FEWEST, LARGEST = 8, 8 << 10
 """It takes so many elements, of so many bytes of output at most on average: larger ones are compressed well enough."""
 GAIN = 0.2
 """Part of a list that must be saved."""
-_MOST = 2 * FULL + 100
+_MOST = 4 * FULL
 """Bytes that a sealed element can have unpacked."""
 _HEADER = re.compile(rb"p ([0-9]{1,14}) " + rb"([0-9]{1,15}) " * 4 + rb"(mz|z)")
-_CHUNK_HEADER = re.compile(rb"[oes] [0-9]+ [0-9]+ ([0-9]{1,15}) [0-9 ]+ (?:-|m)\n")
 
 
 def places(first: int, last: int) -> tuple[int, int]:
@@ -88,7 +87,7 @@ class Sealer:
             self.taken += len(element)
             chunk = _chunk(element)
             last = self._held[-1][1] if self._held else None
-            if last and not (chunk and (chunk.offset, chunk.line) == (last.end, last.line + last.lines)):
+            if last and not (chunk and _joins(last, chunk)):
                 self.close()
             if chunk is None:
                 self._put(element)
@@ -104,16 +103,9 @@ class Sealer:
             self._put(self._held[0][0])
         elif self._held:
             chunks = [chunk for _, chunk in self._held]
-            first, last = chunks[0], chunks[-1]
-            header = b"p %d %d %d %d %d %b\n" % (
-                max(chunk.time for chunk in chunks),
-                first.offset,
-                last.end - first.offset,
-                first.line,
-                last.line + last.lines - first.line,
-                b"mz" if first.midline else b"z",
-            )
-            self._put(header + self._compressor.compress(b"".join(map(encode, chunks))))
+            time, flags = max(chunk.time for chunk in chunks), b"mz" if chunks[0].midline else b"z"
+            told = b"p %d %d %d %d %d %b\n" % (time, *_sums(chunks), flags)
+            self._put(told + self._compressor.compress(piece.framed(map(encode, chunks))))
         self._held.clear()
         self._size = 0
 
@@ -138,26 +130,13 @@ def elements(element: bytes) -> list[bytes]:
     """
     if not element.startswith(b"p "):
         return [element]
-    header, _, frame = element.partition(b"\n")
-    if not _HEADER.fullmatch(header):
-        raise CorruptRecord(f"not a record: {element[:60]!r} (its header is none)")
+    told, _, frame = element.partition(b"\n")
     try:
-        if not 0 < zstandard.frame_content_size(frame) <= _MOST:
-            raise CorruptRecord(f"not a record: {element[:60]!r} (of no size that it can have)")
-        return list(_split(zstandard.ZstdDecompressor().decompress(frame)))
-    except zstandard.ZstdError as error:
+        if _HEADER.fullmatch(told) and (found := piece.elements(frame, _MOST)):
+            return found
+    except ValueError as error:
         raise CorruptRecord(f"not a record: {element[:60]!r} ({error})") from None
-
-
-def _split(data: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(data):
-        match = _CHUNK_HEADER.match(data, at)
-        end = match.end() + int(match[1]) if match else 0
-        if not at < end <= len(data):
-            raise CorruptRecord(f"not a record in a sealed one: {data[at : at + 60]!r}")
-        yield data[at:end]
-        at = end
+    raise CorruptRecord(f"not a record: {element[:60]!r} (its header is none, or it is empty)")
 
 
 def records(element: bytes) -> list[Record]:
@@ -166,18 +145,22 @@ def records(element: bytes) -> list[Record]:
     Raises:
         CorruptRecord: it is not one that ``encode`` or a ``Sealer`` made.
     """
-    if not element.startswith(b"p "):
-        return [decode(element)]
-    chunks = [record for one in elements(element) if isinstance(record := decode(one), Chunk)]
-    header = _HEADER.match(element)
-    told = tuple(map(int, header.groups()[1:5])) if header else ()
+    found = [decode(one) for one in elements(element)]
+    if element.startswith(b"p "):
+        chunks = [record for record in found if isinstance(record, Chunk)]
+        joined = len(chunks) == len(found) and all(map(_joins, chunks, chunks[1:]))
+        if not joined or header(element)[1:] != _sums(chunks):
+            raise CorruptRecord(f"not a record: {element[:60]!r} (its header is not that of its chunks)")
+        for chunk in chunks[:-1]:
+            chunk.more = True
+    return found
+
+
+def _sums(chunks: list[Chunk]) -> tuple[int, int, int, int]:
+    """Return OFFSET, LENGTH, LINE and LINES of chunks that join."""
     first, last = chunks[0], chunks[-1]
-    joined = all(
-        (after.offset, after.line) == (before.end, before.line + before.lines) for before, after in pairwise(chunks)
-    )
-    found = first.offset, last.end - first.offset, first.line, last.line + last.lines - first.line
-    if not joined or told != found:
-        raise CorruptRecord(f"not a record: {element[:60]!r} (its header is not that of its chunks)")
-    for chunk in chunks[:-1]:
-        chunk.more = True
-    return list(chunks)
+    return first.offset, last.end - first.offset, first.line, last.line + last.lines - first.line
+
+
+def _joins(before: Chunk, after: Chunk) -> bool:
+    return (after.offset, after.line) == (before.end, before.line + before.lines)

@@ -270,6 +270,7 @@ class LogStore:
 
         In steps of some 10 ms, between each of which it yields, and may be given up. Readers need not know.
         """
+        # A generator would look at the id only when its first step is done.
         return self._seal_lists(check_job_id(job_id), attempt, always=always)
 
     def _seal_lists(self, job_id: str, attempt: int, *, always: bool) -> Iterator[None]:

@@ -2,8 +2,8 @@ r"""The file of one attempt in the archive: its records in zstd frames, and an i
 
 ::
 
-    piece, piece, ...            each a zstd frame: elements, as ``tailer.records`` has them and without compression of
-                                 their own, each behind its length in decimal digits and a newline
+    piece, piece, ...            see ``tailer.piece``: elements as ``tailer.records`` has them, without compression of
+                                 their own
     "\x50\x2a\x4d\x18", SIZE     a skippable frame (RFC 8878, section 3.1.2); SIZE is 4 bytes, little-endian
         index                    a zstd frame: JSON, see ``Volume``
         LENGTH                   bytes of the index; 8 bytes, big-endian
@@ -18,13 +18,14 @@ import json
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import IO
 
 import zstandard
 
+from tailer import piece
 from tailer.errors import CorruptRecord
 from tailer.records import Header, attempt_from_json, end_from_json, header
 from tailer.store import AttemptSummary
@@ -54,8 +55,7 @@ class Writer:
 
     def add(self, element: bytes) -> None:
         """Go on with an element of the list."""
-        self._piece += b"%d\n" % len(element)
-        self._piece += element
+        self._piece += piece.framed([element])
         self._count += 1
         self._last = header(element)
         if len(self._piece) >= FULL:
@@ -134,7 +134,7 @@ def foot(data: bytes) -> int:
 def parse(data: bytes) -> Volume:
     """Read the index at the end of ``data``, which has all of it. Raises ``CorruptRecord``."""
     try:
-        told = json.loads(_unpack(data[-foot(data) : -_FOOT.size]))
+        told = json.loads(piece.unpack(data[-foot(data) : -_FOOT.size], MOST))
         attempt = AttemptSummary(
             number=int(told["attempt"]),
             started=int(told["started"]),
@@ -160,26 +160,6 @@ def parse(data: bytes) -> Volume:
 def elements(frame: bytes) -> list[bytes]:
     """Return the elements of a piece. Raises ``CorruptRecord``."""
     try:
-        return list(_split(_unpack(frame)))
+        return piece.elements(frame, MOST)
     except ValueError as error:
         raise CorruptRecord(f"not a piece of a log of the archive ({error})") from None
-
-
-def _split(piece: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(piece):
-        newline = piece.index(b"\n", at, at + 20)
-        length = int(piece[at:newline])
-        at = newline + 1 + length
-        if length < 0 or at > len(piece):
-            raise ValueError("an element is cut")
-        yield piece[newline + 1 : at]
-
-
-def _unpack(frame: bytes) -> bytes:
-    try:
-        if not 0 <= zstandard.frame_content_size(frame) <= MOST:
-            raise ValueError("larger than any that Tailer writes")
-        return zstandard.ZstdDecompressor().decompress(frame)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
+from tailer import sealed as packing
 from tailer.budget import BYTES, EXPIRY, FINISHED
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, StoreUnavailable, UnknownJob
 from tailer.index import UNTIL
@@ -695,9 +696,12 @@ class StoreContract:
         assert store.elements(job, 1, FIRST + 5, FIRST + 9) == []
         assert flat(read_all(store, Cursor(), job)) == log.bytes
 
-    @pytest.mark.parametrize("how", ["runs", "lost", "large", "few", "off", "gone"])
-    def test_other_logs_stay_as_they_were_written(self, store, how):
-        """Those of jobs that run or were lost, large or few chunks, and all if it is switched off."""
+    @pytest.mark.parametrize("how", ["runs", "lost", "large", "few", "long", "off", "gone"])
+    def test_other_logs_stay_as_they_were_written(self, store, how, monkeypatch):
+        """Those of jobs that run or were lost, large or few chunks, more than 32 MiB, and all if it is switched off."""
+        if how == "long":
+            assert packing.MOST == 32 << 20
+            monkeypatch.setattr(packing, "MOST", 1000)
         job = new_job()
         size = {"large": 2000, "few": 1}.get(how, 20)
         log = WrittenLog(
@@ -1193,6 +1197,17 @@ class BudgetContract:
         for number in range(60):
             assert limited.expired(f"job{number}") == (number not in there)
         assert limited.connection.keys(f"{meta_key('job0')}*") == []
+
+    def test_what_sealing_saves_is_there_for_others(self, limited):
+        """The sum of all logs is that of the lists as they are."""
+        log = WrittenLog((STDOUT, b"2026-11-26 08:00:00 INFO billing: sent invoice %06d\n" % n, 9) for n in range(500))
+        log.store(limited, "job", end=True)
+        before = self.taken(limited.connection)
+        for _ in limited.seal("job", 1):
+            pass
+        real, noted = self.taken(limited.connection)
+        assert real < before[0] / 2
+        assert abs(real - noted) < 0.02 * self.LIMIT
 
     def test_what_runs_is_never_dropped(self, limited):
         """Nor what will run again, though that alone is more than logs may take; what is over goes for it."""

@@ -265,6 +265,22 @@ def test_lines_that_are_not_loaded_are_searched_by_the_server(pane, long_log):
     pane.until(f"{COUNT} === 'no match' && {MORE}.hidden && !{FAR}")
 
 
+def test_the_current_match_stays_so_when_older_lines_are_loaded(pane, long_log):
+    """They are searched too, and nobody is led away from where they scroll."""
+    pane.open(long_log, "#end").press("/")
+    pane.page.keyboard.type("needle")
+    pane.until(f"{COUNT} === '3' && {MORE}.hidden && !{FAR}")
+    pane.page.keyboard.press("Shift+Enter")
+    pane.until(f"{COUNT} === '3 of 3'")
+    first = pane.ask("pane.log.store.firstLine")
+    pane.ask("pane.view.scroller.scrollTop = 0")
+    pane.until(f"pane.log.store.firstLine < {first}")
+    pane.until(f"{COUNT} === '3 of 3'")
+    pane.until("performance.now() > (globalThis.until ??= performance.now() + 300)")  # behind the search of what is new
+    assert pane.ask(COUNT) == "3 of 3"
+    assert 59_900 not in pane.visible_lines()
+
+
 @pytest.mark.parametrize("browser_kind", ["chromium"], indirect=True)  # it is the server's word that counts
 def test_an_expression_that_the_server_does_not_take_is_told(pane, complaints, long_log):
     """The page finds it in what is here, and says why not elsewhere."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tailer import sealed
 from tailer.errors import CorruptRecord
+from tailer.piece import framed
 from tailer.records import Attempt, Chunk, End, encode, header
 from tailer.sealed import FULL, Sealer
 from tests.log_model import COMPRESSOR, WrittenLog, pieces
@@ -88,9 +89,9 @@ def test_large_chunks_stay_as_they_are():
     assert packed(large) == large
 
 
-def frame(data):
-    """A zstd frame that tells its size, as those of sealed elements do."""
-    return zstandard.ZstdCompressor().compress(data)
+def frame(*elements, rest=b""):
+    """The payload of a sealed element with these in it."""
+    return zstandard.ZstdCompressor().compress(framed(elements) + rest)
 
 
 GOOD = a_line_each(3)
@@ -105,9 +106,9 @@ GOOD = a_line_each(3)
         b"p 1 0 3 1 1 z\n" + frame(b"o 1 0 4 1 1 -\nab\n"),
         b"p 1 0 3 1 1 z\n" + frame(b"o 1 0 3 1 2 -\nab\n"),
         b"p 1 0 4 1 1 z\n" + frame(b"o 1 0 3 1 1 -\nab\n"),
-        b"p 1 0 6 1 2 z\n" + frame(b"o 1 0 3 1 1 -\nab\no 1 4 2 2 1 -\na\n"),
-        b"p 1 0 3 1 1 z\n" + frame(b"o 1 0 3 1 1 -\nab\nrest"),
-        b"p 1 0 3 1 1 z\n" + frame(b""),
+        b"p 1 0 6 1 2 z\n" + frame(b"o 1 0 3 1 1 -\nab\n", b"o 1 4 2 2 1 -\na\n"),
+        b"p 1 0 3 1 1 z\n" + frame(b"o 1 0 3 1 1 -\nab\n", rest=b"9\nrest"),
+        b"p 1 0 3 1 1 z\n" + frame(),
         b"p 1 0 3 1 1 z\n" + frame(b"x 1 0 3 1 1 -\nab\n"),
         b"p 1 0 3 1 1 z\n" + frame(bytes(3 * FULL)),
         b"p 1 0 3 1 1 z\n" + frame(encode(End(outcome="finished", attempt=1, final=True))),

@@ -63,6 +63,7 @@ export function finder(log, view, on) {
     if (error) return update();
     pattern = wanted.query ? source : null;
     goal = { line: 0, show: false };
+    searching = false;
     remote.stop();
     again();
     on.onHits();
@@ -114,13 +115,13 @@ export function finder(log, view, on) {
       (found) => {
         for (const [n, start, end] of found) hits.add(n, start, end);
         const i = goal.line ? hits.from(goal.line) : hits.count;
-        if (i < hits.count) return arrive(i);
+        if (i < hits.count) return arrive(i, goal.show);
         update();
         on.onHits();
       },
       () => {
         searching = false;
-        if (goal.show && hits.count) arrive(0);
+        if (goal.show && hits.count) arrive(0, true);
         else update();
       },
       () => {
@@ -134,11 +135,11 @@ export function finder(log, view, on) {
     );
   }
 
-  /** @param {number} i  The match that is the current one from now on. */
-  function arrive(i) {
+  /** @param {number} i  The match that is the current one from now on. @param {boolean} show */
+  function arrive(i, show) {
     at = i;
-    if (goal.show) view.show(hits.line(at), "nearest");
     goal = { line: 0, show: false };
+    if (show) view.show(hits.line(at), "nearest");
     update();
     on.onHits();
   }
@@ -157,16 +158,13 @@ export function finder(log, view, on) {
     goal = { line: searching ? here : 0, show: searching };
     if (!hits.count && !above && !below) return;
     const next = at >= 0 ? at + direction : direction > 0 ? hits.from(here) : hits.from(here + 1) - 1;
-    const inside = next >= 0 && next < hits.count;
     const all = remote.hits;
-    if (inside) at = next;
-    else if (direction > 0 && below) return void reach(all.line(all.count - below));
-    else if (direction > 0 && above) return void reach(all.line(0));
-    else if (direction < 0 && above) return void reach(all.line(above - 1));
-    else if (direction < 0 && below) return void reach(all.line(all.count - 1));
-    else at = direction > 0 ? 0 : hits.count - 1;
-    goal.show = true;
-    arrive(at);
+    if (next >= 0 && next < hits.count) return arrive(next, true);
+    if (direction > 0 && below) return void reach(all.line(all.count - below));
+    if (direction > 0 && above) return void reach(all.line(0));
+    if (direction < 0 && above) return void reach(all.line(above - 1));
+    if (direction < 0 && below) return void reach(all.line(all.count - 1));
+    arrive(direction > 0 ? 0 : hits.count - 1, true);
   }
 
   /** @param {number} line  One that is not here. */
