@@ -108,6 +108,19 @@ def test_killed_at_once(stack: Stack, worker_class: str):
     check_accounts(log, b"hello\n")
 
 
+@pytest.mark.parametrize("worker_class", ["tests.user_code.ForsakenWorker", "tests.user_code.ForsakenSpawnWorker"])
+def test_killed_when_the_job_is_over(stack: Stack, worker_class: str):
+    """A worker that is killed when RQ has noted the end of its job leaves one attempt, with the job's end."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello")
+    with stack.worker(queue, worker_class=worker_class) as worker:
+        assert worker.wait(20) == -signal.SIGKILL
+        log = stack.log(job.id)
+    assert len(stack.store.summary(job.id).attempts) == 1
+    assert (log.end.outcome, log.end.status, log.end.attempt) == ("finished", "finished", 1)
+    check_accounts(log, b"hello\n")
+
+
 def test_job_that_fails(stack: Stack, tmp_path: Path):
     """A job that fails after its worker was killed has its traceback and a true end record in the log."""
     queue, path = stack.queue(), tmp_path / "go"

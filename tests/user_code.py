@@ -7,9 +7,11 @@ import asyncio
 import ctypes
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import rq.worker
 from rq import Queue, get_current_job
@@ -37,6 +39,25 @@ def ignore(*_: object) -> None:
 def fail_again(*_: object) -> None:
     """A callback that raises an exception itself."""
     raise KeyError("again")
+
+
+class _Forsaken:
+    """Its horse kills it when RQ has noted that the job is over, and goes on when its log is taken over."""
+
+    def handle_job_success(self, *args: Any, **kwargs: Any) -> None:
+        """Let RQ do it, and kill the worker."""
+        super().handle_job_success(*args, **kwargs)  # type: ignore[misc]
+        os.kill(os.getppid(), signal.SIGKILL)
+        while "tailer-shipper" not in {thread.name for thread in threading.enumerate()}:
+            time.sleep(0.001)
+
+
+class ForsakenWorker(_Forsaken, worker.Worker):
+    """Our Worker that is killed so."""
+
+
+class ForsakenSpawnWorker(_Forsaken, worker.SpawnWorker):
+    """Our SpawnWorker that is killed so."""
 
 
 class HastyHerokuWorker(worker.HerokuWorker):

@@ -169,14 +169,14 @@ class _ForkingRecording(_Recording, _ForkingBase):
             self._aftercare.go_on()
         if self._capture:
             self._capture.close_write_ends()
-            self._record(job, self._capture)
+            self._record(job, self._capture, self._about(job))
 
-    def _record(self, job: Job, capture: Capture, *, taking_over: bool = False) -> None:
+    def _record(self, job: Job, capture: Capture, about: Attempt, *, taking_over: bool = False) -> None:
         self._recorder = record(
             capture,
             self._open_store,
             job.id,
-            self._about(job),
+            about,
             settings_for(job, self._configured()),
             self._open_console(),
             self._open_masks,
@@ -270,7 +270,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         self._death = Death()
         self._store = self._console = None  # The worker's, with its threads and sockets.
         self._console_fds = redirection.stdout, redirection.stderr
-        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, taking_over=True))
+        about = self._about(job)  # Now: once the job is done, RQ forgets which execution it was.
+        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, about, taking_over=True))
 
     def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
         """Report how the job's function ended, and leave nothing in any buffer."""
