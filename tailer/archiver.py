@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tailer.archived import ArchivedStore
 from tailer.errors import ArchiveUnavailable, CorruptRecord, TailerError
+from tailer.logs import CURRENT, NOTHING
 from tailer.objects import ObjectChanged
 from tailer.reader import MISSING, UNREADABLE
 from tailer.records import Chunk, End, Hole, encode
@@ -84,19 +85,19 @@ class Archiver:
         for job_id, attempt in self._due(whole=whole):
             if stop and stop.is_set():
                 return swept
+            CURRENT.set({"job": job_id})
             try:
                 if not away:
                     self.archive(job_id, attempt)
             except (CorruptRecord, NotArchived) as error:
-                if len(self._refused) >= MOST_REFUSED:
-                    self._refused.clear()
-                self._refused.add((job_id, attempt))
-                logger.warning("job %s, attempt %d cannot be archived: %s", job_id, attempt.number, error)
+                self._refuse(job_id, attempt, error)
                 swept.failed += 1
                 continue
             except (ArchiveUnavailable, ObjectChanged, OSError) as error:  # of the last kind: no room for the file
                 logger.warning("job %s, attempt %d is not archived yet: %s", job_id, attempt.number, error)
                 away = True
+            finally:
+                CURRENT.set(NOTHING)
             if away:
                 self._store.hold(job_id, attempt.number)
                 swept.failed += 1
@@ -106,6 +107,12 @@ class Archiver:
         if whole:
             self._swept_whole = began - (self._whole_s - AGAIN_S if away else 0)
         return swept
+
+    def _refuse(self, job_id: str, attempt: AttemptSummary, error: TailerError) -> None:
+        if len(self._refused) >= MOST_REFUSED:
+            self._refused.clear()
+        self._refused.add((job_id, attempt))
+        logger.warning("job %s, attempt %d cannot be archived: %s", job_id, attempt.number, error)
 
     def _due(self, *, whole: bool) -> Iterator[tuple[str, AttemptSummary]]:
         latest = now_ms() - self._after_ms

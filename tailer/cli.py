@@ -368,9 +368,13 @@ def archive(*, once: bool) -> None:
     """
     from tailer.archived import ArchivedStore, open_store
     from tailer.archiver import Archiver
+    from tailer.logs import use_json
 
-    logging.getLogger("tailer").setLevel(logging.INFO)
     settings = Settings.from_env()
+    logger = logging.getLogger("tailer")
+    logger.setLevel(logging.INFO)
+    if settings.log_format == "json":
+        use_json()
     store = open_store(settings, patience=ARCHIVER_PATIENCE_S)
     if not isinstance(store, ArchivedStore):
         raise click.UsageError("name the archive with TAILER_ARCHIVE")
@@ -382,7 +386,7 @@ def archive(*, once: bool) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    click.echo(f"archiving to {settings.archive}")
+    logger.info("archiving to %s", settings.archive)
     archiver.run(stop)
 
 

@@ -1,6 +1,7 @@
 """Archived logs as clients see them: a real worker, `tailer archive`, an S3-compatible server, and the web side."""
 
 import contextlib
+import json
 import os
 import signal
 
@@ -96,7 +97,7 @@ def stack_with(url, env, kind="gthread"):
         yield Stack(url, web, connection, LogStore(connection))
 
 
-@pytest.mark.parametrize("kind", LENDING)
+@pytest.mark.parametrize("kind", [LENDING[0], *(pytest.param(kind, marks=pytest.mark.whole) for kind in LENDING[1:])])
 def test_an_archived_log_is_served_as_before(server, env, kind, tmp_path):
     """Formats and parameters give the same bytes from the archive, of both attempts; so do the job and the list."""
     with stack_with(server.url, env, kind) as stack:
@@ -182,3 +183,23 @@ def test_the_archiver_archives_what_ends_and_stops_when_told(server, env):
     with running(clean([str(BIN / "tailer"), "archive"]), cwd=ROOT) as process:
         assert process.wait() == 2
         assert "name the archive with TAILER_ARCHIVE" in process.text()
+
+
+def test_the_archiver_tells_in_json(server, tmp_path):
+    """Every line is a record, and what is wrong with a log has the id of its job."""
+    env = {"REDIS_URL": server.url, "TAILER_ARCHIVE": f"file://{tmp_path}", **NOW, "TAILER_LOG_FORMAT": "json"}
+    with connect(server.url) as connection:
+        write_log(LogStore(connection), "broken")
+        connection.delete(list_key("broken", 1))
+        argv = clean([str(BIN / "tailer"), "archive"], env)
+        with running(argv, cwd=ROOT, env=env) as process:
+            process.says("cannot be archived")
+            process.says("0 logs archived")
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+            told = [json.loads(line) for line in process.text().splitlines()]
+
+    begins, refusal, swept = told
+    assert begins["message"].startswith("archiving to file://")
+    assert (refusal["level"], refusal["job"], refusal["logger"]) == ("warning", "broken", "tailer.archiver")
+    assert "job" not in swept
