@@ -27,10 +27,10 @@ export function finder(log, view, on) {
   let searching = false;
   let trouble = "";
   /**
-   * The first match in this line or behind it is to be the current one, as soon as it is found; 0: none is.
+   * This match of the line, or the first one behind it, is to be the current one, as soon as it is found; 0: none is.
    * Shown if somebody asked for it, but not if they have scrolled meanwhile.
    */
-  let goal = { line: 0, show: false };
+  let goal = { line: 0, nth: 0, show: false };
   /** @type {import("./store.js").Block | undefined} */
   let top;
 
@@ -62,7 +62,7 @@ export function finder(log, view, on) {
     trouble = error;
     if (error) return update();
     pattern = wanted.query ? source : null;
-    goal = { line: 0, show: false };
+    goal = { line: 0, nth: 0, show: false };
     searching = false;
     remote.stop();
     again();
@@ -114,8 +114,10 @@ export function finder(log, view, on) {
       blocks,
       (found) => {
         for (const [n, start, end] of found) hits.add(n, start, end);
-        const i = goal.line ? hits.from(goal.line) : hits.count;
-        if (i < hits.count) return arrive(i, goal.show);
+        const first = goal.line ? hits.from(goal.line) : hits.count;
+        // All matches of a line come at once.
+        const last = Math.max(first, hits.from(goal.line + 1) - 1);
+        if (first < hits.count) return arrive(Math.min(first + goal.nth, last), goal.show);
         update();
         on.onHits();
       },
@@ -138,7 +140,7 @@ export function finder(log, view, on) {
   /** @param {number} i  The match that is the current one from now on. @param {boolean} show */
   function arrive(i, show) {
     at = i;
-    goal = { line: 0, show: false };
+    goal = { line: 0, nth: 0, show: false };
     if (show) view.show(hits.line(at), "nearest");
     update();
     on.onHits();
@@ -155,22 +157,22 @@ export function finder(log, view, on) {
   function step(direction) {
     const { above, below } = outside();
     const here = view.firstVisible() ?? 1;
-    goal = { line: searching ? here : 0, show: searching };
+    goal = { line: searching ? here : 0, nth: 0, show: searching };
     if (!hits.count && !above && !below) return;
     const next = at >= 0 ? at + direction : direction > 0 ? hits.from(here) : hits.from(here + 1) - 1;
     const all = remote.hits;
     if (next >= 0 && next < hits.count) return arrive(next, true);
     if (direction > 0 && below) return void reach(all.line(all.count - below));
     if (direction > 0 && above) return void reach(all.line(0));
-    if (direction < 0 && above) return void reach(all.line(above - 1));
-    if (direction < 0 && below) return void reach(all.line(all.count - 1));
+    if (direction < 0 && above) return void reach(all.line(above - 1), Infinity);
+    if (direction < 0 && below) return void reach(all.line(all.count - 1), Infinity);
     arrive(direction > 0 ? 0 : hits.count - 1, true);
   }
 
-  /** @param {number} line  One that is not here. */
-  async function reach(line) {
+  /** @param {number} line  One that is not here. @param {number} nth  Which of its matches, if it has so many. */
+  async function reach(line, nth = 0) {
     at = -1;
-    goal = { line, show: false };
+    goal = { line, nth, show: false };
     await on.reach(line);
     again();
   }
@@ -232,7 +234,7 @@ export function finder(log, view, on) {
     /** There are other rows. */
     refresh() {
       if (!pattern || log.store.blocks[0] === top) return look();
-      if (at >= 0) goal = { line: hits.line(at), show: false };
+      if (at >= 0) goal = { line: hits.line(at), nth: at - hits.from(hits.line(at)), show: false };
       again();
     },
     /** @param {import("./store.js").Line} row @returns {[number, number][]}  Where the matches are in its text. */

@@ -112,12 +112,15 @@ export function jobs(base, onChoose, onNews, onQueue) {
     if (queues.dataset.key === key) return;
     queues.dataset.key = key;
     queues.hidden = !names.length;
+    const links = /** @type {HTMLElement[]} */ ([...queues.children]);
+    const before = links.find((link) => !link.tabIndex)?.textContent ?? "";
+    const stop = names.includes(before) ? before : names[0];
     queues.replaceChildren(
-      ...names.map((name, place) =>
+      ...names.map((name) =>
         h(
           "a.queue",
           {
-            tabIndex: place ? -1 : 0,
+            tabIndex: name === stop ? 0 : -1,
             href: `${base}view?queue=${encodeURIComponent(name)}`,
             title: `All jobs of the queue ${name} as one log`,
             "aria-current": name === shownQueue && "true",
