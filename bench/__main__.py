@@ -10,7 +10,7 @@ import sys
 
 from bench.report import PAGE, write
 
-NAMES = ("capture", "redact", "memory", "archive", "delay", "fanout", "search", "pane", "sizing")
+NAMES = ("capture", "orphaned", "redact", "memory", "archive", "delay", "fanout", "search", "pane", "sizing")
 
 
 def main(wanted: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ POOL = 20_000
 CLOCK = "bench:clock"
 TICK_S = 0.01
 """How often ``print_steadily`` writes."""
+ORPHANED_S = 0.3
+"""How long after the death of its worker a job begins to print."""
 
 MODULES = ("billing", "mail.outbox", "search", "media.resize", "auth", "etl.load", "webhooks")
 LEVELS = ("DEBUG", "INFO", "INFO", "INFO", "INFO", "WARNING", "ERROR")
@@ -57,6 +61,13 @@ def print_lines(count: int, *, line_buffered: bool) -> float:
             print(line)
     sys.stdout.flush()
     return time.perf_counter() - began
+
+
+def kill_worker_and_print(count: int) -> float:
+    """Kill this job's worker, and be `print_lines`, line by line, a moment later."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(ORPHANED_S)
+    return print_lines(count, line_buffered=True)
 
 
 def print_once(count: int) -> None:

@@ -118,9 +118,7 @@ def run(
     It has run an empty one before, so that connecting and the like is not counted. ``piped`` gives it a pipe to
     ``cat`` for a console, as a container, systemd or Heroku would. ``settings`` are the worker's.
     """
-    connection = redis.Redis.from_url(server.url)
-    connection.execute_command("FLUSHALL", "SYNC")
-    queue = rq.Queue(connection=connection)
+    connection, queue = _emptied(server)
     queue.enqueue(nothing)
     queued = {job.id: job for job in [queue.enqueue(function, *args, **kwargs) for _ in range(jobs)]}
     argv = command(server, worker_class, "--burst")
@@ -131,3 +129,21 @@ def run(
     raw = [json.loads(one) for one in connection.lrange(COSTS, 1, -1)]
     connection.close()
     return [Cost(one["job"], one["wall"], one["cpu"], queued[one["job"]].return_value()) for one in raw]
+
+
+def run_orphaned(server: EmbeddedServer, worker_class: type, function: Callable[..., Any], *args: Any) -> Any:
+    """Empty the server, run a job that kills its worker, and return what it returned; RQ's horse keeps that itself."""
+    connection, queue = _emptied(server)
+    job = queue.enqueue(function, *args)
+    null = subprocess.DEVNULL
+    subprocess.run(command(server, worker_class), env=environment(server), stdout=null, stderr=null, check=False)
+    while (returned := job.return_value(refresh=True)) is None:
+        time.sleep(0.05)
+    connection.close()
+    return returned
+
+
+def _emptied(server: EmbeddedServer) -> tuple[redis.Redis, rq.Queue]:
+    connection = redis.Redis.from_url(server.url)
+    connection.execute_command("FLUSHALL", "SYNC")
+    return connection, rq.Queue(connection=connection)

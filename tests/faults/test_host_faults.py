@@ -76,6 +76,7 @@ def test_worker_without_files(trial):
     assert trial.finish(**FULL).holes
 
 
+@pytest.mark.whole
 def test_web_without_files(trial):
     """The web process may open files for a few more followers only, and forty come."""
     trial.begin()

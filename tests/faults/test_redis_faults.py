@@ -94,6 +94,7 @@ def test_power_lost(trial, tmp_path):
     trial.finish()
 
 
+@pytest.mark.whole
 def test_emptied(trial):
     """SIGKILL of a Redis that keeps nothing, back at once and empty."""
     server, _ = started(trial)

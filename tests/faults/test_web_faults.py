@@ -40,6 +40,7 @@ def test_worker_killed(trial):
     trial.finish()
 
 
+@pytest.mark.whole
 def test_terminated(trial):
     """It is told to stop (SIGTERM), and started again."""
     trial.begin()
