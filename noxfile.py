@@ -50,7 +50,7 @@ def prepare(session: nox.Session, *more: str) -> None:
 def everything(session: nox.Session) -> None:
     """All tests but the browsers', with the locked versions."""
     prepare(session)
-    session.run("pytest", "-n", "2", *ELSEWHERE, *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", *ELSEWHERE, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -59,7 +59,7 @@ def workers(session: nox.Session, rq: str) -> None:
     """The tests of the workers, with one version of RQ."""
     prepare(session, f"rq{rq}")
     older = [] if rq == RQS["rq-3"] else BEFORE_RQ_3
-    session.run("pytest", "-n", "2", *WORKERS, *older, *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", "-m", "", *WORKERS, *older, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -69,4 +69,4 @@ def lowest(session: nox.Session) -> None:
     resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--extra", "archive", "pyproject.toml"]
     session.run("uv", *resolve, "--output-file", str(lock), external=True)
     prepare(session, "-r", str(lock))
-    session.run("pytest", "-n", "2", *ELSEWHERE, *BEFORE_RQ_3, *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", *ELSEWHERE, *BEFORE_RQ_3, *session.posargs)

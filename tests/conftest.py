@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from tailer import hub
@@ -24,8 +25,16 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 IN_CI = os.environ.get("CI") == "true"
 
 
-def pytest_configure() -> None:
-    """Undo what changes how the processes that tests start behave, or makes each of them slower."""
+hypothesis.settings.register_profile("each time", max_examples=20, deadline=None)  # servers take as long as they take
+hypothesis.settings.register_profile("whole", max_examples=100, deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Undo what changes how the processes that tests start behave, or makes each of them slower.
+
+    Property tests try fewer examples where what takes long is left out.
+    """
+    hypothesis.settings.load_profile("whole" if not config.option.markexpr else "each time")
     # Without compiled modules each of them compiles all of Tailer first, as long as importing it takes.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
@@ -112,11 +121,24 @@ def watchers(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave Firefox to `pytest -m ""` where browsers do not differ: a page takes it twice as long as Chromium."""
+    """Leave Firefox to `pytest -m ""` where browsers do not differ: a page takes it twice as long as Chromium.
+
+    It takes 13 s to start, so that one process runs all of its tests.
+    """
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec and callspec.params.get("browser_kind") == "firefox" and not item.get_closest_marker("engines"):
-            item.add_marker(pytest.mark.whole)
+        if callspec and callspec.params.get("browser_kind") == "firefox":
+            item.add_marker(pytest.mark.xdist_group("firefox"))
+            if not item.get_closest_marker("engines"):
+                item.add_marker(pytest.mark.whole)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Run nothing where groups are not kept together: each process would set up for itself what they share."""
+    if getattr(session.config.option, "loadgroup", False):
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        if any("@" not in item.nodeid for item in grouped):
+            pytest.exit("pytest-xdist and this pytest do not keep groups together: see pyproject.toml", 3)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

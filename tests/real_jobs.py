@@ -184,13 +184,13 @@ def segfault(directory: str) -> int:
     return place.run([sys.executable, "-X", "faulthandler", "-c", crash])
 
 
-def yes(directory: str) -> int:
-    """Let a shell's children, which know nothing of us, write two million bytes."""
+def yes(directory: str, lines: int) -> int:
+    """Let a shell's children, which know nothing of us, write so many lines."""
     place = Place(directory)
-    place.note(b"y\n" * 1_000_000)
-    subprocess.run("yes | head -n 500000", shell=True, check=True)
+    place.note(b"y\n" * lines)
+    subprocess.run(f"yes | head -n {lines // 2}", shell=True, check=True)
     place.half_way()
-    return subprocess.run("yes | head -n 500000", shell=True, check=True).returncode
+    return subprocess.run(f"yes | head -n {lines // 2}", shell=True, check=True).returncode
 
 
 def long_line(directory: str) -> None:

@@ -2,7 +2,7 @@
 
 import fakeredis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rq import Queue
 from rq.job import Job
@@ -167,7 +167,6 @@ def test_ids_that_no_job_has_are_passed_over(connection, store, jobs):
     assert ids(page(store, jobs, ListQuery())) == ["there"]
 
 
-@settings(deadline=None)  # a server in memory takes longer on a busy machine
 @given(
     times=st.lists(st.integers(1, 4), max_size=9),
     waiting=st.integers(0, 5),

@@ -22,7 +22,8 @@ from tests.waiting import wait_until
 from worker import SpawnWorker
 
 NAMES = ("Worker", "SimpleWorker")
-FORKING = ("Worker", "SpawnWorker")
+SPAWNING = pytest.param("SpawnWorker", marks=pytest.mark.whole)
+FORKING = ("Worker", SPAWNING)
 Behaviour: TypeAlias = Callable[[Queue], Generator[None, None, Any]]
 """Enqueues jobs; goes on when a worker has done them, and returns what came of it."""
 BEHAVIOURS: dict[str, Behaviour] = {}
@@ -34,7 +35,7 @@ def behaviour(function: Behaviour) -> Behaviour:
     return function
 
 
-@pytest.mark.parametrize("name", ["Worker", "SpawnWorker", "SimpleWorker"])
+@pytest.mark.parametrize("name", ["Worker", SPAWNING, "SimpleWorker"])
 def test_behaviours(stack: Stack, name: str):
     """Each behaviour turns out with our worker as it does with RQ's."""
     rqs, ours = (outcomes(stack, f"{package}.{name}") for package in ("rq.worker", "worker"))

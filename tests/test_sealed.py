@@ -4,7 +4,7 @@ import re
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer import sealed
@@ -32,7 +32,6 @@ def a_line_each(count):
     return [encode(record) for record in log.records]
 
 
-@settings(deadline=None)
 @given(
     written=pieces,
     junk=st.sampled_from([None, b"", b"junk", b"o 1 2\n", b"p 1 0 1 1 0 z\nno frame"]),
@@ -52,7 +51,6 @@ def test_records_are_the_same_behind_a_sealed_element(written, junk, at):
     ]
 
 
-@settings(deadline=None)
 @given(written=pieces, value=st.integers(0, 3000))
 def test_what_reaches_a_place_does_so_sealed(written, value):
     """The header of a sealed element says what is within: by offset, line and time the same chunk is found."""
@@ -120,7 +118,6 @@ def test_what_no_sealer_made_is_refused(element):
         sealed.records(element)
 
 
-@settings(deadline=None)
 @given(at=st.integers(0, 400), value=st.integers(0, 255))
 def test_a_sealed_element_that_was_changed_is_refused_or_the_same(at, value):
     """No change of a byte makes it raise anything else."""

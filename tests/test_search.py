@@ -5,7 +5,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer import search as searching
@@ -116,7 +116,6 @@ def grep(entries, expression, context):
 # What is found.
 
 
-@settings(deadline=None)
 @given(pieces, st.integers(0, 40), st.sampled_from(sorted(SAME)), st.booleans(), st.integers(0, 3), st.booleans())
 def test_a_search_finds_what_grep_finds_in_the_text(given, sizes, expression, word, context, only_stdout):
     """The same lines, numbers, places and lines around, wherever chunks are cut, streams mixed or bytes missing."""
@@ -135,7 +134,6 @@ def test_a_search_finds_what_grep_finds_in_the_text(given, sizes, expression, wo
     assert last.missing == sum(record.length for record in log.records if isinstance(record, Hole))
 
 
-@settings(deadline=None)
 @given(pieces, st.integers(0, 40), st.sampled_from(sorted(SAME)), st.integers(1, 3))
 def test_a_search_goes_on_from_where_its_limit_ended_it(given, sizes, expression, limit):
     """Pages of a few matches, each from the cursor of the one before, are the whole search."""

@@ -162,6 +162,7 @@ def test_the_demo_shows_a_job_and_ends_well(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.whole
 def test_the_demo_stays_up_on_demand_and_does_without_curl(tmp_path):
     """With DEMO_KEEP=1 the web side serves until Ctrl-C; where there is no curl, Tailer's own client follows."""
     path = tmp_path / "bin"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rq import Callback, Queue, Worker
@@ -21,19 +22,30 @@ from tests.processes import free_port
 from tests.stack import ROOT, Log, Stack, children, read_log, watching_its_horse, worker_process
 from tests.waiting import wait_until
 
-CLASSES = ("worker.Worker", "worker.HerokuWorker", "worker.SpawnWorker", "worker.SimpleWorker")
+EVERY = ("worker.Worker", "worker.HerokuWorker", "worker.SpawnWorker", "worker.SimpleWorker")
+# All but the stop of its dyno is Worker's.
+HEROKU = pytest.param("worker.HerokuWorker", marks=pytest.mark.whole)
+CLASSES = ("worker.Worker", HEROKU, "worker.SpawnWorker", "worker.SimpleWorker")
 FORKING = CLASSES[:3]
 USER_CODE = ("--exception-handler", "tests.user_code.ignore")
 """Options that make a worker import tests.user_code before it forks."""
 
 
+def set_up(name: str, mode: str, level: str | None) -> Any:
+    """A class with a capture mode and RQ's option for what a worker tells; the rarer pairs are not run each time."""
+    marks = [pytest.mark.xdist_group(f"{name}-{mode}")]
+    if name == "worker.HerokuWorker" or (name == "worker.SpawnWorker" and mode != "separate"):
+        marks.append(pytest.mark.whole)
+    return pytest.param((name, mode, level), id=f"{name}-{mode}", marks=marks)
+
+
 SET_UPS = [
-    pytest.param((name, mode, level), id=f"{name}-{mode}", marks=pytest.mark.xdist_group(f"{name}-{mode}"))
+    set_up(name, mode, level)
     for mode, level in (("separate", None), ("merged", "--verbose"), ("pty", "--quiet"))
-    for name in CLASSES
+    for name in EVERY
 ]
-"""Each class with each capture mode, and with RQ's options for what a worker tells."""
-by_default = pytest.mark.parametrize("worked", SET_UPS[: len(CLASSES)], indirect=True)
+"""Each class with each capture mode."""
+by_default = pytest.mark.parametrize("worked", SET_UPS[: len(EVERY)], indirect=True)
 in_every_mode = pytest.mark.parametrize("worked", SET_UPS, indirect=True)
 
 
@@ -107,7 +119,7 @@ def test_terminal(stack: Stack, mode: str, seen: str):
 
 @pytest.mark.parametrize(
     ("worker_class", "names"),
-    [(name, ("close_output", "replace_output")) for name in FORKING]
+    [(name, ("close_output", "replace_output")) for name in ("worker.Worker", "worker.SpawnWorker")]
     + [("worker.SimpleWorker", (name,)) for name in ("close_output", "replace_output")],
 )
 def test_output_taken_away(stack: Stack, worker_class: str, names: tuple[str, ...]):
@@ -120,7 +132,7 @@ def test_output_taken_away(stack: Stack, worker_class: str, names: tuple[str, ..
         log = stack.log(job.id)
         assert log.end.outcome == "finished"
         assert log.data() == {"close_output": b"before\n", "replace_output": b"in a buffer"}[name]
-    if worker_class in FORKING:
+    if worker_class != "worker.SimpleWorker":
         assert stack.log(after.id).data() == b"hello\n"
 
 
@@ -425,7 +437,7 @@ def check_outage(
 
 
 @pytest.mark.parametrize(
-    ("worker_class", "times"), [("worker.Worker", 50), ("worker.SpawnWorker", 12), ("worker.SimpleWorker", 50)]
+    ("worker_class", "times"), [("worker.Worker", 20), ("worker.SpawnWorker", 6), ("worker.SimpleWorker", 20)]
 )
 def test_nothing_leaks(stack: Stack, worker_class: str, times: int):
     """After many jobs, half of which fail, a worker has the open files, threads and children it had after four."""
