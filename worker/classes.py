@@ -224,10 +224,13 @@ class _ForkingRecording(_Recording, _ForkingBase):
 
         RQ's worker would leave its horse and quit.
         """
-        try:
+        with _heartbeat():
             super().maintain_heartbeats(*args, **kwargs)
-        except RedisError as error:
-            logger.warning("Redis did not take the heartbeat of a job: %s", error)
+
+    def set_current_job_working_time(self, *args: Any, **kwargs: Any) -> None:
+        """Do the same for what RQ 2 tells Redis beside each heartbeat."""
+        with _heartbeat():
+            super().set_current_job_working_time(*args, **kwargs)  # type: ignore[misc]
 
     def _horse_lives(self) -> bool:
         """Whether the horse is there, and neither was seen to end nor was killed by this worker."""
@@ -354,17 +357,21 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
                 self._capture.report.ended(State.RETURNED)
             return returned
         finally:
-            capture, self._capture = self._capture, None
-            if redirection:
-                with _harmless("restoring the worker's output"):
-                    redirection.restore()
-            if capture:
-                with _harmless("ending the log"):
-                    capture.close_write_ends()
-                    if drain:
-                        drain.finish(self._ending(job, capture, death))
-                with _harmless("closing the pipes"):
-                    let_go(capture, self._open_console(), Redactor(self._open_masks(), capture.report))
+            self._end_log(job, drain, redirection, death)
+
+    def _end_log(self, job: Job, drain: Drain | None, redirection: horse.Redirection | None, death: Death) -> None:
+        # Not done in `perform_job`: the traceback of a job that failed holds on to that one's variables for a while.
+        capture, self._capture = self._capture, None
+        if redirection:
+            with _harmless("restoring the worker's output"):
+                redirection.restore()
+        if capture:
+            with _harmless("ending the log"):
+                capture.close_write_ends()
+                if drain:
+                    drain.finish(self._ending(job, capture, death))
+            with _harmless("closing the pipes"):
+                let_go(capture, self._open_console(), Redactor(self._open_masks(), capture.report))
 
 
 @contextlib.contextmanager
@@ -375,6 +382,14 @@ def _harmless(what: str) -> Iterator[None]:
     except Exception:
         logger.exception("%s failed; the job goes on", what)
         COUNTS.fault()
+
+
+@contextlib.contextmanager
+def _heartbeat() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        logger.warning("Redis did not take the heartbeat of a job: %s", error)
 
 
 def _one_line(kind: type[BaseException], value: BaseException) -> str:
