@@ -22,6 +22,7 @@ LOWEST_RQ = re.findall(r"rq>=([\d.]+)", " ".join(PROJECT["project"]["dependencie
 RQS = {"rq-oldest": f"=={LOWEST_RQ}", "rq-2": ">=2,<3", "rq-3": ">=3,<4"}
 """The oldest that is allowed, and the newest of each major version."""
 
+PYTEST = ["pytest", "-n", "2", "--dist", "loadgroup"]
 ELSEWHERE = [
     *(f"--ignore-glob=tests/{name}" for name in ("test_pane*.py", "test_site.py", "test_wheel.py", "test_supply.py")),
     "--deselect=tests/test_docs.py::test_the_readme_commands_work",
@@ -50,7 +51,7 @@ def prepare(session: nox.Session, *more: str) -> None:
 def everything(session: nox.Session) -> None:
     """All tests but the browsers', with the locked versions."""
     prepare(session)
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", *ELSEWHERE, *session.posargs)
+    session.run(*PYTEST, *ELSEWHERE, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -59,7 +60,7 @@ def workers(session: nox.Session, rq: str) -> None:
     """The tests of the workers, with one version of RQ."""
     prepare(session, f"rq{rq}")
     older = [] if rq == RQS["rq-3"] else BEFORE_RQ_3
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", "-m", "", *WORKERS, *older, *session.posargs)
+    session.run(*PYTEST, "-m", "", *WORKERS, *older, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0])
@@ -69,4 +70,4 @@ def lowest(session: nox.Session) -> None:
     resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--extra", "archive", "pyproject.toml"]
     session.run("uv", *resolve, "--output-file", str(lock), external=True)
     prepare(session, "-r", str(lock))
-    session.run("pytest", "-n", "2", "--dist", "loadgroup", *ELSEWHERE, *BEFORE_RQ_3, *session.posargs)
+    session.run(*PYTEST, *ELSEWHERE, *BEFORE_RQ_3, *session.posargs)

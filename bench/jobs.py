@@ -20,7 +20,7 @@ CLOCK = "bench:clock"
 TICK_S = 0.01
 """How often ``print_steadily`` writes."""
 ORPHANED_S = 0.3
-"""How long after the death of its worker a job begins to print."""
+"""How long after the death of its worker a job begins to print; by then its log is taken over."""
 
 MODULES = ("billing", "mail.outbox", "search", "media.resize", "auth", "etl.load", "webhooks")
 LEVELS = ("DEBUG", "INFO", "INFO", "INFO", "INFO", "WARNING", "ERROR")

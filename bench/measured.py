@@ -24,6 +24,8 @@ from worker.horse import Redirection
 from worker.pump import Pump
 
 COSTS = "bench:costs"
+ORPHANED_PATIENCE_S = 60
+"""How long a job may take whose worker was killed."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -137,8 +139,11 @@ def run_orphaned(server: EmbeddedServer, worker_class: type, function: Callable[
     job = queue.enqueue(function, *args)
     null = subprocess.DEVNULL
     subprocess.run(command(server, worker_class), env=environment(server), stdout=null, stderr=null, check=False)
+    deadline = time.monotonic() + ORPHANED_PATIENCE_S
     while (returned := job.return_value(refresh=True)) is None:
-        time.sleep(0.05)
+        if time.monotonic() > deadline:
+            sys.exit(f"a job without a worker came to nothing: {job.get_status()}")
+        time.sleep(0.05)  # not `wait_until`, which asks ten times as often: what is measured runs meanwhile
     connection.close()
     return returned
 

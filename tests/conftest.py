@@ -25,16 +25,18 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 IN_CI = os.environ.get("CI") == "true"
 
 
-hypothesis.settings.register_profile("each time", max_examples=20, deadline=None)  # servers take as long as they take
-hypothesis.settings.register_profile("whole", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("patient", deadline=None)  # a server's answer takes as long as it takes
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Undo what changes how the processes that tests start behave, or makes each of them slower.
 
-    Property tests try fewer examples where what takes long is left out.
+    Refuses a pytest in which pytest-xdist would not keep groups together, without a word: each process would set up
+    by itself what they share.
     """
-    hypothesis.settings.load_profile("whole" if not config.option.markexpr else "each time")
+    if config.option.dist == "loadgroup" and not hasattr(pytest.Item, "_nodeid"):
+        raise pytest.UsageError(f"pytest {pytest.__version__} tears the groups of pytest-xdist: see pyproject.toml")
     # Without compiled modules each of them compiles all of Tailer first, as long as importing it takes.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
@@ -131,14 +133,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("firefox"))
             if not item.get_closest_marker("engines"):
                 item.add_marker(pytest.mark.whole)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Run nothing where groups are not kept together: each process would set up for itself what they share."""
-    if getattr(session.config.option, "loadgroup", False):
-        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
-        if any("@" not in item.nodeid for item in grouped):
-            pytest.exit("pytest-xdist and this pytest do not keep groups together: see pyproject.toml", 3)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

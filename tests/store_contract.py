@@ -52,6 +52,7 @@ TTL = 1000
 BAD_IDS = ["", " ", "a b", "a:b", "a}b", "{a", "a\n", "a\0", "é", "a/../b", "tailer:jobs", "*", "%s", "x" * 201]
 
 examples = settings(
+    max_examples=40,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,  # each example has a job of its own
         HealthCheck.differing_executors,  # the same test runs for each kind of server

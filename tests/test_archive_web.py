@@ -14,7 +14,7 @@ from tests.object_stores import environment, s3_server
 from tests.processes import free_port, leftovers, running, shared
 from tests.stack import BIN, ROOT, Stack, clean, curl
 from tests.waiting import wait_until
-from tests.web_servers import LENDING, served
+from tests.web_servers import served
 
 NOW = {"TAILER_ARCHIVE_AFTER": "0"}
 QUERIES = {
@@ -97,7 +97,7 @@ def stack_with(url, env, kind="gthread"):
         yield Stack(url, web, connection, LogStore(connection))
 
 
-@pytest.mark.parametrize("kind", [LENDING[0], *(pytest.param(kind, marks=pytest.mark.whole) for kind in LENDING[1:])])
+@pytest.mark.parametrize("kind", ["gevent", pytest.param("gthread", marks=pytest.mark.whole)])
 def test_an_archived_log_is_served_as_before(server, env, kind, tmp_path):
     """Formats and parameters give the same bytes from the archive, of both attempts; so do the job and the list."""
     with stack_with(server.url, env, kind) as stack:

@@ -266,7 +266,7 @@ class Holding(RuleBasedStateMachine):
 
 
 TestHolding = Holding.TestCase
-TestHolding.settings = settings(stateful_step_count=40)
+TestHolding.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @given(st.lists(st.integers(10, 200), max_size=20), st.integers(0, 500), st.integers(0, 2000), st.integers(1, 600))

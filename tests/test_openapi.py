@@ -125,7 +125,7 @@ def without_waiting(case):
 
 
 @pytest.mark.parametrize(("operation", "mode"), ASKED)
-@settings(suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(data=st.data(), accept=accepts, job_id=st.none() | known)
 def test_whatever_is_asked_is_answered_as_described(web, logs, operation, mode, data, accept, job_id):
     """Any value of any parameter gets an answer of a status, type and form that the description has, and no 5xx.

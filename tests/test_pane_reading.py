@@ -269,17 +269,19 @@ def test_lines_that_are_not_loaded_are_searched_by_the_server(pane, long_log):
 
 def test_the_current_match_stays_so_when_older_lines_are_loaded(pane, long_log):
     """They are searched too, and nobody is led away from where they scroll."""
-    pane.open(long_log, "#end").press("/")
-    pane.page.keyboard.type("needle")
-    pane.until(f"{COUNT} === '3' && {MORE}.hidden && !{FAR}")
+    pane.open(long_log, "?q=59900%7Cneedle&re=1#end").press("/")  # the second one of its line is to stay
+    pane.until(f"{COUNT} === '4' && {MORE}.hidden && !{FAR}")
     pane.page.keyboard.press("Shift+Enter")
-    pane.until(f"{COUNT} === '3 of 3'")
+    pane.until(f"{COUNT} === '4 of 4'")
     first = pane.ask("pane.log.store.firstLine")
+    shown, changes = COUNT.removesuffix(".textContent"), "{ childList: true, characterData: true, subtree: true }"
+    pane.ask(f"(globalThis.told = [], new MutationObserver(() => told.push({COUNT})).observe({shown}, {changes}))")
     pane.ask("pane.view.scroller.scrollTop = 0")
     pane.until(f"pane.log.store.firstLine < {first}")
-    pane.until(f"{COUNT} === '3 of 3'")
+    pane.until(f"{COUNT} === '4 of 4'")
     pane.until("performance.now() > (globalThis.until ??= performance.now() + 300)")  # behind the search of what is new
-    pane.until(f"{COUNT} === '3 of 3'")
+    pane.until(f"{COUNT} === '4 of 4'")
+    assert {text for text in pane.ask("told") if " of " in text} == {"4 of 4"}
     assert 59_900 not in pane.visible_lines()
 
 

@@ -405,7 +405,7 @@ def test_a_log_whose_first_attempts_are_gone_begins_with_the_first_there_is(stor
         select(store, store.summary("job"), offset="1:0")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(args=queries, header=headers)
 def test_any_query_of_a_log_is_a_place_in_it_or_refused(store, log, args, header):
     """Whatever is asked of a log with two attempts and a hole gives a place or an error for the client."""

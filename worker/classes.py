@@ -35,6 +35,7 @@ from worker.recorder import REASON, Recorder, about, let_go, log_store, record
 from worker.redact import Masks, Redactor
 
 if TYPE_CHECKING:
+    from rq.executions import Execution
     from rq.job import Job
     from rq.queue import Queue
 
@@ -125,9 +126,8 @@ class _Recording(_Base):
             self._console = Console(*self._console_fds)
         return self._console
 
-    def _about(self, job: Job) -> Attempt:
-        execution = self.execution.id if self.execution else ""
-        return about(job, execution, self.name, self._configured().capture)
+    def _about(self, job: Job, execution: Execution | None) -> Attempt:
+        return about(job, execution.id if execution else "", self.name, self._configured().capture)
 
     def _ending(self, job: Job, capture: Capture, death: Death) -> End:
         try:
@@ -169,14 +169,14 @@ class _ForkingRecording(_Recording, _ForkingBase):
             self._aftercare.go_on()
         if self._capture:
             self._capture.close_write_ends()
-            self._record(job, self._capture, self._about(job))
+            self._record(job, self._capture, self.execution)
 
-    def _record(self, job: Job, capture: Capture, about: Attempt, *, taking_over: bool = False) -> None:
+    def _record(self, job: Job, capture: Capture, execution: Execution | None, *, taking_over: bool = False) -> None:
         self._recorder = record(
             capture,
             self._open_store,
             job.id,
-            about,
+            self._about(job, execution),
             settings_for(job, self._configured()),
             self._open_console(),
             self._open_masks,
@@ -273,8 +273,8 @@ class _ForkingRecording(_Recording, _ForkingBase):
         self._death = Death()
         self._store = self._console = None  # The worker's, with its threads and sockets.
         self._console_fds = redirection.stdout, redirection.stderr
-        about = self._about(job)  # Now: once the job is done, RQ forgets which execution it was.
-        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, about, taking_over=True))
+        execution = self.execution  # Once the job is done, RQ forgets which one it was.
+        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, execution, taking_over=True))
 
     def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
         """Report how the job's function ended, and leave nothing in any buffer."""
@@ -349,7 +349,8 @@ class SimpleWorker(_Recording, rq.worker.SimpleWorker):
         with _harmless("redirecting the job's output"):
             self._capture = Capture.open(self._configured().capture)
             settings = settings_for(job, self._configured())
-            drain = Drain.start(self._capture, job.id, self._about(job), settings, self.connection, self._open_masks())
+            about = self._about(job, self.execution)
+            drain = Drain.start(self._capture, job.id, about, settings, self.connection, self._open_masks())
             redirection = horse.Redirection(self._capture)
         try:
             returned = super().perform_job(job, *args, **kwargs)

@@ -7,7 +7,13 @@ import { compile, Hits } from "./search.js";
 import { Searcher } from "./searcher.js";
 import * as words from "./words.js";
 
-/** @typedef {import("./search.js").Wanted} Wanted */
+/**
+ * @typedef {import("./search.js").Wanted} Wanted
+ * @typedef {{line: number, nth: number, show: boolean}} Goal
+ */
+
+/** @type {Readonly<Goal>} */
+const NO_GOAL = Object.freeze({ line: 0, nth: 0, show: false });
 
 /**
  * Search: marks all matches, and goes from one to the next.
@@ -29,8 +35,10 @@ export function finder(log, view, on) {
   /**
    * This match of the line, or the first one behind it, is to be the current one, as soon as it is found; 0: none is.
    * Shown if somebody asked for it, but not if they have scrolled meanwhile.
+   *
+   * @type {Readonly<Goal>}
    */
-  let goal = { line: 0, nth: 0, show: false };
+  let goal = NO_GOAL;
   /** @type {import("./store.js").Block | undefined} */
   let top;
 
@@ -62,7 +70,7 @@ export function finder(log, view, on) {
     trouble = error;
     if (error) return update();
     pattern = wanted.query ? source : null;
-    goal = { line: 0, nth: 0, show: false };
+    goal = NO_GOAL;
     searching = false;
     remote.stop();
     again();
@@ -140,7 +148,7 @@ export function finder(log, view, on) {
   /** @param {number} i  The match that is the current one from now on. @param {boolean} show */
   function arrive(i, show) {
     at = i;
-    goal = { line: 0, nth: 0, show: false };
+    goal = NO_GOAL;
     if (show) view.show(hits.line(at), "nearest");
     update();
     on.onHits();
