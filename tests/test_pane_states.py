@@ -85,6 +85,21 @@ def test_a_new_attempt_is_followed(pane, stack, tmp_path):
     pane.until("pane.element.querySelectorAll('.attempt').length === 2")
 
 
+def test_a_new_attempt_is_followed_that_was_known_before_the_stream_told_of_it(pane, stack, tmp_path):
+    """The page asks beside its stream how the job does, and may learn there first that it runs again."""
+    from rq import Retry  # noqa: PLC0415
+
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.attempts", str(tmp_path / "again"), retry=Retry(max=1))
+    pane.open(job.id).until(says("1st in"))
+    pane.ask("pane.log.stream.stop()")
+    stack.work(queue)
+    pane.ask("pane.log.refresh()")
+    pane.until("pane.log.info.attempts.length === 2")
+    pane.ask("pane.log.stream.restart()")
+    pane.shows("second attempt")
+
+
 def test_a_job_that_is_requeued_is_followed_again(pane, stack, tmp_path):
     """Who looks at how it failed sees that it waits, and then what it prints."""
     queue = stack.queue()

@@ -332,16 +332,20 @@ export class Log {
 
   /** @param {{attempt: number, time: number, worker: string}} told */
   begun({ attempt, time, worker }) {
-    const attempts = this.info?.attempts;
-    if (!attempts || attempts.some((one) => one.attempt === attempt)) return;
-    const started = new Date(time).toISOString();
-    attempts.push({ attempt, started_at: started, worker, bytes: 0, lines: 0, end: null });
-    this.edge = `${attempt}:0`;
-    this.edgeLine = 1;
-    if (this.attached || !this.store.rows) {
-      this.attempt = attempt;
-      this.attached = true;
-      this.store.reset(1, this.edge);
+    const attempts = this.info?.attempts ?? [];
+    if (!attempts.some((one) => one.attempt === attempt)) {
+      const started = new Date(time).toISOString();
+      attempts.push({ attempt, started_at: started, worker, bytes: 0, lines: 0, end: null });
+    }
+    // What is known of it does not tell where the stream is: `refresh` may have heard of this attempt before.
+    if (attempt > Number(this.edge.split(":")[0])) {
+      this.edge = `${attempt}:0`;
+      this.edgeLine = 1;
+      if (this.attached || !this.store.rows) {
+        this.attempt = attempt;
+        this.attached = true;
+        this.store.reset(1, this.edge);
+      }
     }
     this.refresh();
     this.onRows();
