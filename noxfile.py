@@ -1,7 +1,7 @@
 """The tests on each Python, with each version of RQ, and with the lowest versions that are allowed: `make matrix`.
 
-A Python that is not installed is skipped, and said to be. uv finds those of the system and of pyenv. Words behind
-`--` are pytest's; `make matrix ONLY="-k 'rq and 3.12'"` chooses sessions.
+A Python that is not in PATH is skipped, and said to be; pyenv shows several: `PYENV_VERSION=3.11.7:3.12.1`. Words
+behind `--` are pytest's; `make matrix ONLY="-k 'rq and 3.12'"` chooses sessions.
 """
 
 import re
@@ -68,6 +68,6 @@ def lowest(session: nox.Session) -> None:
     """All tests but the browsers', with the lowest versions that pyproject.toml allows."""
     lock = Path(session.create_tmp()) / "lowest.txt"
     resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--extra", "archive", "pyproject.toml"]
-    session.run("uv", *resolve, "--output-file", str(lock), external=True)
+    session.run_install("uv", *resolve, "--output-file", str(lock), external=True)
     prepare(session, "-r", str(lock))
     session.run(*PYTEST, *ELSEWHERE, *BEFORE_RQ_3, *session.posargs)
