@@ -304,7 +304,7 @@ def scripted(*answers: bytes | None, heads: list[str] | None = None) -> Iterator
                 if answer is None:
                     silent.append(connection)
                     continue
-                connection.sendall(answer)
+                connection.sendall(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             connection.close()
         done.wait(20)
         for connection in silent:
