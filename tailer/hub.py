@@ -1,26 +1,23 @@
-"""One reader of Redis per web process: wakes followers, reads what is new once, and writes it to those who keep up."""
+"""One reader of Redis per web process: it reads what is new in followed logs once, and wakes those who follow them."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import resource
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from tailer.archived import open_store
-from tailer.channel import Channel, Pause, Share
+from tailer.channel import Channel, Share
+from tailer.clients import Clients
 from tailer.errors import AttemptMissing, CorruptRecord, LogClosed, ServerStopping, StoreUnavailable, TailerError
 from tailer.follower import Follower
 from tailer.jobs import Jobs, JobState
 from tailer.metrics import FOLLOWERS, LOGS, LOST, REDIS_LOST
-from tailer.poller import GONE, OUT, Poller
+from tailer.poller import Poller
 from tailer.records import MAX_CHUNK, End, Record
 from tailer.settings import Settings
 from tailer.store import AttemptSummary, LogStore, LogSummary, connect, now_ms, wake_channel
@@ -51,11 +48,6 @@ IDLE_S = 30.0
 BACKOFF_S = (0.1, 2.0)
 RESERVED = 128
 """File descriptors left for all but followers: a server that runs out of them cannot even turn clients away."""
-DEADLINE_STEP_S = 60.0
-"""How often is looked whether a follower whose stream has to end at a given time is still there."""
-FOREVER = float("inf")
-DRIVERS = 8
-"""Threads that bring taken-over followers up to date."""
 
 
 class Hub:
@@ -76,8 +68,8 @@ class Hub:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._poller: Poller | None = None
+        self._clients: Clients | None = None
         self._inbox: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
-        self._drivers = ThreadPoolExecutor(DRIVERS, thread_name_prefix="tailer-follower")
         # What follows is for the hub's thread only.
         self._wakeups: WakeUps | None = None
         self._retry_at, self._backoff = 0.0, BACKOFF_S[0]
@@ -85,9 +77,6 @@ class Hub:
         self._fresh: list[str] = []
         self._rota: deque[Channel] = deque()
         self._urgent: set[Channel] = set()
-        self._clients: dict[int, Follower] = {}
-        self._timers: list[tuple[float, int, Follower, Pause]] = []
-        self._numbers = itertools.count()
         self._ticked = self._asked_alive = self._paced = self._idle_since = 0.0
 
     @classmethod
@@ -107,10 +96,10 @@ class Hub:
         if self.stopping():
             raise ServerStopping("follow the log again")
         with self._lock:
-            self._start()
             channel = self._channels.get(job_id)
             if channel is None:
-                channel = Channel(job_id, share=self._share, resume=self._let_go, look=self._look_soon)
+                resume = self._start().let_go
+                channel = Channel(job_id, share=self._share, resume=resume, look=self._look_soon)
                 self._channels[job_id] = channel
                 LOGS.inc()
                 self._share_out()
@@ -137,13 +126,12 @@ class Hub:
     def is_full(self) -> bool:
         """Return whether the process may open too few more files for another follower."""
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return len(self._clients) >= allowed - RESERVED
+        return len(self._clients or ()) >= allowed - RESERVED
 
     def take(self, follower: Follower) -> None:
         """Serve a client whose connection was taken over."""
         with self._lock:
-            self._start()
-            self._do(self._add, follower)
+            self._do(self._start().add, follower)
 
     def close(self, timeout: float = 3.0) -> None:
         """End all streams, each so that its client knows to resume; waits up to ``timeout`` seconds for that."""
@@ -153,11 +141,13 @@ class Hub:
             self._do(self._stop)
             time.sleep(0.05)
 
-    def _start(self) -> None:
-        if self._thread is None:
-            self._poller = Poller()
-            self._thread = threading.Thread(target=self._run, name="tailer-hub", daemon=True)
-            self._thread.start()
+    def _start(self) -> Clients:
+        if self._clients is None:
+            thread = threading.Thread(target=self._run, name="tailer-hub", daemon=True)
+            thread.start()  # It waits for the lock. Where no more threads may be started, the next caller tries again.
+            self._poller, self._thread = Poller(), thread
+            self._clients = Clients(self._poller, self._do)
+        return self._clients
 
     def _do(self, function: Callable[..., None], *arguments: object) -> None:
         """Have the hub's thread call ``function``."""
@@ -176,16 +166,16 @@ class Hub:
     def _run(self) -> None:
         """Serve until nobody has followed for a while; Redis may come and go."""
         self._idle_since = time.monotonic()
-        while poller := self._wanted():
+        while parts := self._wanted():
             try:
-                self._turn(poller)
+                self._turn(*parts)
             except Exception:
                 logger.exception("the hub failed and goes on")
                 self._hang_up()
                 time.sleep(BACKOFF_S[0])
 
-    def _wanted(self) -> Poller | None:
-        """Return what to wait with; ``None``, having tidied up, if nobody has followed for a while."""
+    def _wanted(self) -> tuple[Poller, Clients] | None:
+        """Return what to wait with, and for; ``None``, having tidied up, if nobody has followed for a while."""
         with self._lock:
             if self._channels or self._clients or self._inbox:
                 self._idle_since = time.monotonic()
@@ -193,24 +183,24 @@ class Hub:
                 self._hang_up()
                 self._rota.clear()
                 self._urgent.clear()
-                self._timers.clear()
+                if self._clients is not None:
+                    self._clients.close()
                 self._poller.close()
-                self._poller = self._thread = None
-            return self._poller
+                self._poller = self._clients = self._thread = None
+            return (self._poller, self._clients) if self._poller and self._clients is not None else None
 
-    def _turn(self, poller: Poller) -> None:
+    def _turn(self, poller: Poller, clients: Clients) -> None:
         """Wait for something to happen, and deal with it."""
-        timer = self._timers[0][0] - time.monotonic() if self._timers else TICK_S
         told = False
-        for fd, events in poller.wait(min(TICK_S, timer)):
+        for fd, events in poller.wait(min(TICK_S, clients.until_timer())):
             if self._wakeups and fd == self._wakeups.fd:
                 told = True
             else:
-                self._stir(fd, events)
+                clients.stir(fd, events)
         while self._inbox:
             function, arguments = self._inbox.popleft()
             function(*arguments)
-        self._expire_timers()
+        clients.expire_timers()
         now = time.monotonic()
         ticks = now - self._ticked >= TICK_S
         if ticks:
@@ -410,108 +400,6 @@ class Hub:
             with suppress(LogClosed, AttemptMissing):
                 self.store.end(channel.job_id, lost(attempt, channel.state))
                 LOST.inc()
-
-    # Followers whose connections were taken over.
-
-    def _add(self, follower: Follower) -> None:
-        fd = follower.socket.fileno()
-        self._clients[fd] = follower
-        if self._poller:
-            self._poller.watch(fd, GONE, new=True)
-        self._settle(follower)
-
-    def _settle(self, follower: Follower) -> None:
-        """A follower has been driven as far as it got: see what it waits for."""
-        follower.busy = False
-        if follower.left or (follower.over and not follower.unsent):
-            self._drop(follower)
-        elif follower.unsent:
-            self._watch(follower, GONE | OUT)
-        elif follower.pause is None:
-            self._resume(follower)
-        else:
-            self._watch(follower, GONE)
-            self._rest(follower, follower.pause)
-
-    def _watch(self, follower: Follower, events: int) -> None:
-        if self._poller:
-            self._poller.watch(follower.socket.fileno(), events)
-
-    def _rest(self, follower: Follower, pause: Pause) -> None:
-        if pause.has_news():
-            self._resume(follower)
-            return
-        if pause.channel and pause.channel.park(follower, pause):
-            self._set_deadline(follower, pause)
-            return
-        for channel in pause.channels:
-            channel.waiting.add(follower)
-        self._set_timer(time.monotonic() + pause.timeout, follower, pause)
-
-    def _set_deadline(self, follower: Follower, pause: Pause) -> None:
-        """See to it that a served follower goes on by itself at its deadline."""
-        if pause.deadline < FOREVER:
-            # In steps: a timer holds the follower, which may have left long before.
-            self._set_timer(min(pause.deadline, time.monotonic() + DEADLINE_STEP_S), follower, pause)
-
-    def _set_timer(self, when: float, follower: Follower, pause: Pause) -> None:
-        heapq.heappush(self._timers, (when, next(self._numbers), follower, pause))
-
-    def _expire_timers(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, follower, pause = heapq.heappop(self._timers)
-            if follower.pause is not pause or follower.busy or follower.left:
-                continue
-            if not follower.feed:
-                self._resume(follower)
-            elif pause.channel and now >= pause.deadline:
-                pause.channel.release(follower)
-            else:
-                self._set_deadline(follower, pause)
-
-    def _stir(self, fd: int, events: int) -> None:
-        """Something has happened to a client's socket."""
-        follower = self._clients.get(fd)
-        if follower is None:
-            return
-        if events & GONE:
-            follower.leave(follower.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-            if not follower.busy:
-                self._drop(follower)
-        elif not follower.busy:
-            self._resume(follower)
-
-    def _let_go(self, follower: Follower) -> None:
-        """A channel no longer serves a follower: it goes on by itself, as soon as it takes more."""
-        if follower.unsent and not follower.left:
-            self._watch(follower, GONE | OUT)
-        else:
-            self._resume(follower)
-
-    def _resume(self, follower: Follower) -> None:
-        """Have a follower driven by a thread."""
-        if follower.busy:
-            return
-        for channel in follower.pause.channels if follower.pause else ():
-            channel.waiting.discard(follower)
-        follower.busy = True
-        try:
-            self._drivers.submit(self._drive, follower)
-        except RuntimeError:  # The interpreter is shutting down.
-            follower.busy = False
-            self._drop(follower)
-
-    def _drive(self, follower: Follower) -> None:
-        follower.drive()
-        self._do(self._settle, follower)
-
-    def _drop(self, follower: Follower) -> None:
-        for channel in follower.pause.channels if follower.pause else ():
-            channel.leave(follower)
-        self._clients.pop(follower.socket.fileno(), None)
-        follower.left = True
-        follower.close()
 
 
 def lost(attempt: AttemptSummary, state: JobState) -> End:

@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from tailer import channel as channels
+from tailer import clients
 from tailer import hub as hubs
 from tailer.follow import Selection, follow, waiting
 from tailer.follower import Follower
@@ -242,7 +243,7 @@ def test_the_hub_comes_back_with_redis(server, watchers, down_s):
 
 def test_a_served_follower_ends_with_its_credential(watchers, monkeypatch):
     """One whom the hub writes to by itself gets all until then, and nothing behind it, also after many a look."""
-    monkeypatch.setattr(hubs, "DEADLINE_STEP_S", 0.1)
+    monkeypatch.setattr(clients, "DEADLINE_STEP_S", 0.1)
     log = watchers.started()
     log.write(b"old\n")
     ends_at = time.time() + 1.5
@@ -260,3 +261,25 @@ def test_a_served_follower_ends_with_its_credential(watchers, monkeypatch):
         assert ours.recv(100) == b""
         assert time.time() >= ends_at
     wait_until(lambda: not watchers.hub.followers())
+
+
+def test_a_client_leaves_nothing_with_a_hub_that_rests(watchers):
+    """Whose stream was to end at some time, and who left before: its threads and channel go without the collector."""
+    log = watchers.started()
+    log.write(b"line\n")
+    reader = Reader(name="a link", expires_at=time.time() + 3600)
+    events = reader.bounded(follow(watchers.hub, Selection(job_id=log.job_id, start=Cursor()), 15))
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    gc.disable()
+    try:
+        with ours:
+            watchers.hub.take(Follower(theirs, stream(Text(Options()), events, lambda _: {}), chunked=False))
+            del events, theirs
+            wait_until(lambda: log.job_id in watchers.hub.followers() and watchers.hub._channels[log.job_id].feeds)
+            channel = weakref.ref(watchers.hub._channels[log.job_id])
+        wait_until(lambda: watchers.hub._thread is None)
+        wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("tailer-follower")])
+        wait_until(lambda: channel() is None)
+    finally:
+        gc.enable()
