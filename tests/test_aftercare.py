@@ -1,6 +1,7 @@
 """What a worker does for logs whose jobs are over, on real servers."""
 
 import hashlib
+import os
 import signal
 import threading
 
@@ -106,6 +107,24 @@ def test_only_so_much_is_kept(store, care, report, monkeypatch):
     for shipper in shippers:
         care.add(shipper)
     assert [bool(shipper.held) for shipper in shippers] == [False, False, True, True]
+
+
+def test_the_log_that_is_looked_for_just_now_is_kept_beyond_the_limit(server, store, care, report, monkeypatch):
+    """Redis answers the look late, and has lost the log: it gets all of it, though newer logs have come meanwhile."""
+    monkeypatch.setattr(aftercare, "MAX_KEPT", 2)
+    monkeypatch.setattr(aftercare, "KEPT_S", 0.0)
+    shippers = [shipped(store, f"job-{n}", b"before\n", report) for n in range(4)]
+    store.connection.flushall()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        care.add(shippers[0])
+        wait_until(lambda: care._in_hand is shippers[0], 10, "the look at the first")
+        for shipper in shippers[1:]:
+            care.add(shipper)
+        assert [bool(shipper.held) for shipper in shippers] == [True, False, False, True]
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    wait_until(lambda: whole(store, "job-0") == whole(store, "job-3") == b"before\n", 10, "both logs")
 
 
 def test_a_log_that_is_there_is_sealed(store, care, report, monkeypatch):
