@@ -39,6 +39,29 @@ def test_a_running_job_without_output_says_so(pane, stack, tmp_path):
         pane.shows("now").until("pane.element.querySelector('.empty-state').hidden")
 
 
+def test_an_answer_that_comes_late_does_not_bring_back_what_was(pane, stack, tmp_path):
+    """What the page asked while the job ran is answered when it knows that the job has ended."""
+    late = []
+
+    def hold(route):
+        late.append((route, route.fetch()))
+
+    with speaking(stack, tmp_path) as job:
+        told = f"{stack.web}/jobs/{job.job.id}"
+        pane.open(job.job.id)
+        pane.page.route(told, hold, times=1)
+        pane.ask("pane.log.refresh()")
+        while not late:
+            pane.page.wait_for_timeout(20)
+    pane.until("pane.log.over && pane.log.info.attempts[0].end")
+    route, answer = late[0]
+    with pane.page.expect_response(told):
+        route.fulfill(response=answer)
+    pane.page.evaluate("async (url) => (await fetch(url)).text()", told)  # which is answered behind it
+    assert answer.json()["status"] == "started"
+    assert pane.ask("pane.log.info.status") == "finished"
+
+
 @pytest.mark.parametrize(
     ("function", "badge", "sentence"),
     [

@@ -355,14 +355,17 @@ export class Log {
   /** Ask for what the stream does not tell, soon. */
   refresh() {
     clearTimeout(this.refreshing);
-    this.refreshing = setTimeout(async () => {
+    const asked = setTimeout(async () => {
       try {
         const info = await jobInfo(this.base, this.job);
-        if (!this.closed) this.info = info;
+        // An answer that has been long on its way must not undo what came, or is to be asked for, since.
+        if (this.closed || this.refreshing !== asked) return;
+        this.info = info;
         this.onChange();
       } catch {
         // It stays as it was; the next change asks again.
       }
     }, 250);
+    this.refreshing = asked;
   }
 }
