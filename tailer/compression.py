@@ -59,9 +59,11 @@ class Zstd:
         parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=WINDOW_LOG)
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
         self._frame: zstandard.ZstdCompressionObj | None = None
+        self._begun = False
 
     def pack(self, data: bytes, event: object) -> bytes:
         """Compress as ``Packer``."""
+        self._begun = True
         if isinstance(event, Chunk) and event.frame and data is event.data:
             return self._close() + event.frame
         self._frame = self._frame or self._compressor.compressobj()
@@ -72,8 +74,8 @@ class Zstd:
         return frame.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH) if frame else b""
 
     def end(self) -> bytes:
-        """End as ``Packer``."""
-        return self._close()
+        """End as ``Packer``. No frame at all would be no zstd; Python 3.14's clients refuse it."""
+        return self._close() if self._begun else self._compressor.compress(b"")
 
 
 def negotiate(accepted: Accept) -> Packer | None:

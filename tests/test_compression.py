@@ -48,6 +48,14 @@ def test_every_piece_can_be_read_when_it_has_come(packer, data, start):
     assert UNPACK[packer](packed + pack.end()) == expected
 
 
+@pytest.mark.parametrize("packer", [Gzip, Zstd])
+def test_nothing_is_compressed_too(packer):
+    """A response without a body is one that can be unpacked, and has been seen to its end."""
+    unpacker = zlib.decompressobj(wbits=31) if packer is Gzip else zstandard.ZstdDecompressor().decompressobj()
+    assert unpacker.decompress(packer().end()) == b""
+    assert unpacker.eof
+
+
 def test_what_is_stored_compressed_is_sent_as_it_is():
     """A frame of the store goes out to clients of zstd, byte for byte; a part of it, or with changes, cannot."""
     (chunk,) = chunks([b"\x1b[1msome line\n" * 1000])
