@@ -47,6 +47,10 @@ def nginx(directory: Path, made: Certificate, port: int, web: str):
     return running(argv, ready=lambda process: (directory / "nginx.pid").exists() or process.poll() is not None)
 
 
+CUT_SHORT = {18, 56}
+"""How curl ends that misses the last chunk; behind TLS, newer ones (8.22) complain that no farewell of it came."""
+
+
 def test_streams_through_a_reload_and_a_restart_of_nginx(server, tmp_path):
     """Tokens, links and cookies are as they should be behind TLS; a reload cuts no stream, a restart loses no byte."""
     if not shutil.which("nginx"):
@@ -76,7 +80,7 @@ def test_streams_through_a_reload_and_a_restart_of_nginx(server, tmp_path):
                 assert linked._process.poll() is told.poll() is None
 
                 proxy.signal(signal.SIGTERM)
-                assert linked.wait() == 18
+                assert linked.wait() in CUT_SHORT
                 proxy.wait()
                 (tmp_path / "nginx.pid").unlink(missing_ok=True)
                 with nginx(tmp_path, made, port, web):

@@ -263,7 +263,7 @@ def test_nginx_is_told_what_it_does_wrong(guarded):
         ignores.replace("gzip off;", compresses),
         right.replace("gzip off;", compresses),
         right.replace("1h", "1500ms"),
-        right.replace("proxy_http_version 1.1;", ""),
+        right.replace("proxy_http_version 1.1;", "proxy_http_version 1.0;"),
         "server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } }",
     ]
     with proxied("nginx", guarded.web, configurations) as urls:
