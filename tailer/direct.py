@@ -71,8 +71,8 @@ class DirectLog:
             UnknownJob, LogExpired, UnknownAttempt, InvalidParameter: there is no such log.
             StoreUnavailable: Redis cannot be reached at first, or not since ``patience`` seconds.
         """
-        _, summary = look_up(self._hub.store, self._hub.jobs, self._job_id)
-        selection = self._query.select(self._job_id, self._hub.store, summary)
+        state, summary = look_up(self._hub.store, self._hub.jobs, self._job_id)
+        selection = self._query.select(self._hub.store, state, summary)
         follows = selection.wait
         events = waiting(follow(self._hub, selection, LOOK_S)) if follows else snapshot(self._hub, selection)
         for event, self.cursor in events:

@@ -13,6 +13,7 @@ from tailer.hub import Hub
 from tailer.jobs import JobState
 from tailer.reader import PIECE, LogReader
 from tailer.records import Attempt, Chunk, End, Hole, Record
+from tailer.settings import SHORTEST_TTL
 from tailer.store import Cursor, LogSummary, now_ms
 
 FOREVER = float("inf")
@@ -82,7 +83,7 @@ def snapshot(hub: Hub, selection: Selection, piece: int = PIECE) -> Generator[Pl
         attempt = _next(summary, attempt, selection)
     state = hub.jobs.state(selection.job_id)
     final = _over(selection, end, state) if end else None
-    if summary is None and not state.waiting and state.status != "started":
+    if summary is None and state.over:
         final = without_log(state)
     if final:
         yield Final(final), cursor
@@ -354,6 +355,8 @@ def without_log(state: JobState, *, expires_at: int | None = None, had_log: bool
     else:
         outcome = state.status if state.status in {"finished", "failed", "stopped"} else "lost"
         reason = "no output was captured"
+        if state.ended_at and state.ended_at < now_ms() - 1000 * SHORTEST_TTL:
+            reason += ", or its log has expired"
     ended = state.ended_at / 1000 if state.ended_at else now_ms() / 1000
     return End(
         outcome=outcome,

@@ -65,6 +65,11 @@ class JobState:
         """Whether the job has yet to run, or to run again."""
         return self.status in WAITING
 
+    @property
+    def over(self) -> bool:
+        """Whether the job neither runs nor waits. One that RQ does not know is over, too."""
+        return not self.waiting and self.status != "started"
+
 
 class Jobs:
     """Reads the states of jobs from RQ's Redis. All methods raise ``StoreUnavailable`` when it cannot be reached."""

@@ -130,7 +130,7 @@ class Many:
             tail = 0 if queued and self._query.from_now else each.tail
             # A cursor says where, whatever else does.
             since = None if at else each.since
-            selection = replace(each, offset=at, tail=tail, since=since).select(job_id, hub.store, summary)
+            selection = replace(each, offset=at, tail=tail, since=since).select(hub.store, state, summary)
         except StoreUnavailable:
             raise
         except TailerError as error:

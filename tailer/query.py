@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from tailer.errors import InvalidParameter, UnknownAttempt
+from tailer.errors import InvalidParameter, LogExpired, UnknownAttempt
 from tailer.follow import Selection
 from tailer.formats import ENCODERS, END_MARK, Options
+from tailer.jobs import JobState
 from tailer.pattern import Pattern
 from tailer.search import MAX_CONTEXT, MAX_LIMIT, Wanted
 from tailer.settings import duration, switch, whole_number
@@ -98,16 +99,18 @@ class LogQuery:
             wanted=wanted,
         )
 
-    def select(self, job_id: str, store: LogStore, summary: LogSummary | None) -> Selection:
-        """Find the places in the job's log that the query names.
+    def select(self, store: LogStore, state: JobState, summary: LogSummary | None) -> Selection:
+        """Find the places in the job's log that the query names. ``state`` and ``summary`` tell of the two.
 
         Raises:
             StoreUnavailable: as all of ``LogStore``.
             UnknownAttempt: the log has no such attempt.
-            LogExpired: the archive had it, and has it no more.
+            LogExpired: the job is over, and its log was there once; or the archive had it, and has it no more.
             InvalidParameter: ``offset`` is behind the end of a log that is over.
         """
-        attempt = self.attempt
+        job_id, attempt = state.job_id, self.attempt
+        if summary is None and state.over and store.expired(job_id):
+            raise LogExpired(job_id)
         if attempt is None and self.lines and summary:
             attempt = summary.last.number
         if attempt is not None and (summary is None or summary.attempt(attempt) is None):

@@ -157,7 +157,7 @@ def log(job_id: str) -> Response:
     if query.saw_end and _is_over(state, summary):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).
         return Response(status=HTTPStatus.NO_CONTENT)
-    selection = query.select(job_id, hub.store, summary)
+    selection = query.select(hub.store, state, summary)
     encoder = ENCODERS[query.format](query.options)
     response = _streaming(encoder.content_type)
     # Where to resume from if the stream breaks before its first record.
@@ -371,7 +371,7 @@ def figures() -> Response:
 
 def _is_over(state: JobState, summary: LogSummary | None) -> bool:
     end = summary.last.end if summary else None
-    return not state.waiting and ((end is not None and end.final) or (summary is None and state.status != "started"))
+    return not state.waiting and ((end is not None and end.final) or (summary is None and state.over))
 
 
 # Errors and access.

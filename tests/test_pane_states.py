@@ -235,12 +235,15 @@ def test_bars_look_as_in_a_terminal(pane, stack, tmp_path):
     assert pane.ask("pane.view.lines.querySelectorAll('.r span[style*=color]').length") > 0
 
 
-def test_expired_logs_are_told_of(pane, stack, complaints):
-    """As expired, not as unknown."""
+@pytest.mark.parametrize("known", [True, False])
+def test_expired_logs_are_told_of(pane, stack, complaints, known):
+    """As expired, not as unknown, nor as a job that printed nothing: whether RQ still knows the job or not."""
     complaints.allow("410")
     log = Written(stack.store)
     log.rq_job(stack.connection, "finished")
     log.end("finished")
-    stack.connection.delete(*stack.connection.keys(f"*{{{log.job_id}}}*"), f"rq:job:{log.job_id}")
+    stack.connection.delete(*stack.connection.keys(f"*{{{log.job_id}}}*"))
+    if not known:
+        stack.connection.delete(f"rq:job:{log.job_id}")
     pane.page.goto(f"{pane.web}/jobs/{log.job_id}")
     pane.until(says("has expired"))

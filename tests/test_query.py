@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tailer.errors import InvalidParameter, UnknownAttempt
 from tailer.follow import Selection
 from tailer.formats import Options
+from tailer.jobs import JobState
 from tailer.query import LOG_PARAMETERS, LogQuery, moment, preferred
 from tailer.records import STDERR, STDOUT, Attempt
 from tailer.store import Cursor, LogStore, now_ms
@@ -321,7 +322,7 @@ def log(store):
 
 def select(store, summary, last_event_id=None, **args):
     """What a query means for the log."""
-    return parse(last_event_id=last_event_id, **args).select("job", store, summary)
+    return parse(last_event_id=last_event_id, **args).select(store, JobState("job"), summary)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +415,7 @@ def test_any_query_of_a_log_is_a_place_in_it_or_refused(store, log, args, header
     for job_id in ("job", "holed"):
         summary = store.summary(job_id)
         try:
-            selection = LogQuery.parse(args, last_event_id=header).select(job_id, store, summary)
+            selection = LogQuery.parse(args, last_event_id=header).select(store, JobState(job_id), summary)
         except (InvalidParameter, UnknownAttempt):
             continue
         assert selection.start.attempt >= 1

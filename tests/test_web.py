@@ -218,6 +218,23 @@ def test_an_expired_log_is_a_410(stack):
     assert stack.get(f"/jobs/{log.job_id}").status == 410
 
 
+def test_an_expired_log_is_a_410_while_rq_knows_the_job(stack):
+    """RQ keeps a failed job for a year: its log is gone, not without output. What RQ says of the job is still told."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "failed")
+    log.write(b"gone soon\n")
+    log.end("failed")
+    stack.connection.delete(meta_key(log.job_id), f"{meta_key(log.job_id)}:1")  # as its time would
+    path = f"/jobs/{log.job_id}/log"
+    for query in ("", "?follow=0", "?tail=5"):
+        assert (answer := stack.get(path + query, *JSON)).status == 410, query
+        assert answer.json["title"] == "Log expired"
+    assert (told := stack.get(f"/jobs/{log.job_id}").json)["status"] == "failed"
+    assert told["attempts"] == []
+    stack.connection.hset(f"rq:job:{log.job_id}", "status", "queued")
+    assert stack.get(f"{path}?follow=0").status == 200
+
+
 def test_the_end_was_seen_is_a_204(stack, log):
     """An EventSource that comes back after the `end` event is told to stop; one that has not seen it gets the rest."""
     with stack.follow(log.job_id, formats=["sse"]) as clients:
