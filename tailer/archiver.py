@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tailer.archived import ArchivedStore
 from tailer.errors import ArchiveUnavailable, CorruptRecord, TailerError
+from tailer.listing import summaries
 from tailer.logs import CURRENT, NOTHING
 from tailer.objects import ObjectChanged
 from tailer.reader import MISSING, UNREADABLE
@@ -121,7 +122,7 @@ class Archiver:
         while True:
             entries = self._store.jobs(limit=PAGE, before=place)
             wanted = [job_id for time_ms, job_id in entries if time_ms >= oldest]
-            for job_id, summary in zip(wanted, self._store.summaries(wanted), strict=True):
+            for job_id, summary in zip(wanted, summaries(self._store, wanted), strict=True):
                 for attempt in summary.attempts if summary else []:
                     due = attempt.end and not attempt.archived and attempt.end.time <= latest
                     if due and (job_id, attempt) not in self._refused:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tailer.errors import CorruptRecord
 from tailer.hub import Hub
 from tailer.listing import Known, known
 
@@ -110,11 +109,7 @@ class Arrivals:
         entries.reverse()
         for start in range(0, len(entries), PAGE):
             part = entries[start : start + PAGE]
-            try:
-                about = known(self._hub.store, self._hub.jobs, [job_id for _, job_id in part])
-            except CorruptRecord:
-                if len(part) > 1:
-                    for entry in part:
-                        yield from self._described([entry])
-                continue  # That one cannot be followed either.
-            yield from zip([place for place, _ in part], about, strict=True)
+            about = known(self._hub.store, self._hub.jobs, [job_id for _, job_id in part])
+            for (place, _), one in zip(part, about, strict=True):
+                if one[1]:  # else its log is gone again, or cannot be read
+                    yield place, one

@@ -9,7 +9,7 @@ from typing import Any
 
 from rq.job import JobStatus
 
-from tailer.errors import InvalidParameter, LogExpired, UnknownJob
+from tailer.errors import CorruptRecord, InvalidParameter, LogExpired, UnknownJob
 from tailer.formats import rfc3339, state_of
 from tailer.jobs import Jobs, JobState
 from tailer.readers import ALL, Reader
@@ -145,7 +145,17 @@ def _next(place: tuple[int, str]) -> str:
 
 def known(store: LogStore, jobs: Jobs, ids: list[str]) -> list[Known]:
     """Return what is known of each of these jobs."""
-    return list(zip(jobs.states(ids), store.summaries(ids), strict=True)) if ids else []
+    return list(zip(jobs.states(ids), summaries(store, ids), strict=True)) if ids else []
+
+
+def summaries(store: LogStore, ids: list[str]) -> list[LogSummary | None]:
+    """Return the summary of each job; a log whose key somebody has overwritten counts as none, and hides no other."""
+    try:
+        return store.summaries(ids)
+    except CorruptRecord:
+        if len(ids) == 1:
+            return [None]
+        return [summary for job_id in ids for summary in summaries(store, [job_id])]
 
 
 def _matches(state: JobState, summary: LogSummary | None, query: ListQuery) -> bool:

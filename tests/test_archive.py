@@ -509,6 +509,15 @@ def test_without_an_archive_there_is_a_plain_store():
     assert type(open_store(Settings())) is LogStore
 
 
+def test_a_log_that_somebody_has_overwritten_holds_up_no_other(store):
+    """A key of another kind in the place of one log's figures: all others are archived."""
+    for job_id in ("one", "overwritten", "two"):
+        write_numbers(store, job_id, 20)
+        store.end(job_id, End(outcome="finished", attempt=1, final=True, bytes=80, lines=20, ended_at=2.0))
+    store.connection.set(meta_key("overwritten"), "by a stranger")
+    assert Archiver(store, NOW).sweep().archived == 2
+
+
 def test_a_log_over_its_limit_is_archived_with_its_hole(store):
     """Beginning, hole and end are read from the archive as they were from Redis, whose lists both go."""
     short = ArchivedStore(store.connection, store.archive, keep_head=10, keep_tail=20)

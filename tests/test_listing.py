@@ -155,6 +155,14 @@ def test_a_job_that_waits_for_another_attempt_is_listed_once(connection, store, 
     assert (listed["jobs"][0]["status"], listed["jobs"][0]["outcome"]) == ("queued", "failed")
 
 
+def test_a_log_that_somebody_has_overwritten_hides_no_other(connection, store, jobs):
+    """A key of another kind in its place is that job's trouble: it is not listed, and all others are."""
+    for number, job_id in enumerate(["one", "overwritten", "two"]):
+        logged(store, job_id, 1000 + number)
+    connection.set(meta_key("overwritten"), "by a stranger")
+    assert sorted(ids(page(store, jobs, ListQuery()))) == ["one", "two"]
+
+
 def test_ids_that_no_job_has_are_passed_over(connection, store, jobs):
     """What a queue or the index names besides jobs, or after they are gone, is not listed and breaks nothing."""
     enqueue(connection, "gone", "there")
