@@ -152,6 +152,33 @@ def write_holding_the_lock(size: int) -> None:
     print(ctypes.PyDLL(None).write(1, b"x" * size, size), file=sys.stderr)
 
 
+def leave_a_child(path: str) -> None:
+    """Fork a process that stays, with all that this one has open, and leave its pid in a file."""
+    if not (pid := os.fork()):
+        time.sleep(PATIENCE_S)
+        os._exit(0)
+    Path(path).write_text(str(pid))
+    print("child left")
+
+
+def ignore_children() -> None:
+    """Have the system forget children when they end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print("ignored")
+
+
+class Untold(Exception):
+    """An exception that cannot be told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not told either")
+
+
+def raise_untold() -> None:
+    """Fail in a way that cannot be printed."""
+    raise Untold
+
+
 def start_daemon(path: str) -> None:
     """Leave a process behind that goes on writing to this job's output, 100 kB at a time, and counts in a file."""
     script = """

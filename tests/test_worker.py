@@ -269,6 +269,34 @@ def test_daemon_lives_on(stack: Stack, worker_class: str, tmp_path: Path):
         assert stack.log(after.id).data() == b"hello\n"
 
 
+def test_a_forked_child_does_not_hold_the_log_open(stack: Stack, tmp_path: Path):
+    """A process that a job has forked, as pools do, has all its file descriptors; the log ends with the job."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.leave_a_child", str(tmp_path / "child.pid"))
+    with stack.worker(queue, worker_class="worker.SimpleWorker"), killed(tmp_path / "child.pid"):
+        log = stack.log(job.id)
+        os.kill(int((tmp_path / "child.pid").read_text()), 0)
+    assert (log.end.outcome, log.data()) == ("finished", b"child left\n")
+
+
+def test_a_job_that_has_its_children_forgotten_is_recorded_as_others(stack: Stack):
+    """With SIGCHLD ignored nobody can wait for a process; its log and those of jobs behind it are whole."""
+    queue = stack.queue()
+    jobs = [queue.enqueue(f"tests.jobs.{name}") for name in ("ignore_children", "hello", "hello")]
+    told = stack.work(queue, worker_class="worker.SimpleWorker")
+    assert [stack.log(job.id).data() for job in jobs] == [b"ignored\n", b"hello\n", b"hello\n"]
+    assert "failed" not in told
+
+
+def test_an_exception_that_cannot_be_told_is_an_exception(stack: Stack):
+    """The end names its class, and does not say that the process went by itself."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.raise_untold")
+    stack.work(queue)
+    end = stack.log(job.id).end
+    assert (end.outcome, end.reason) == ("failed", "Untold")
+
+
 def count(path: Path) -> int:
     """How many lines the daemon of `start_daemon` has written; it may be writing the number just now."""
     return int(path.read_text() or 0)

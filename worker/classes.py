@@ -109,6 +109,10 @@ class _Recording(_Base):
         if self._configured().log_format == "json":
             for name in RQS_LOGGERS:
                 setup_loghandlers(name=name)  # as RQ does later, unless there are handlers
+                if (logger := logging.getLogger(name)).handlers:
+                    logger.propagate = (
+                        False  # as RQ 3 has it; with RQ 2, a job that sets up logging would tell it twice
+                    )
             use_json(*RQS_LOGGERS, own="tailer")
 
     def _open_masks(self) -> Masks:
@@ -165,11 +169,14 @@ class _ForkingRecording(_Recording, _ForkingBase):
                 self._capture = None
             raise
         self._death.oom_kills = oom_kills()  # It takes 0.2 ms, for which the horse need not wait.
-        if self._aftercare:
-            self._aftercare.go_on()
-        if self._capture:
-            self._capture.close_write_ends()
-            self._record(job, self._capture, self.execution)
+        # RQ would leave the horse that it has started: see that nothing gets out of here.
+        with _harmless("looking after earlier logs"):
+            if self._aftercare:
+                self._aftercare.go_on()
+        with _harmless("starting to record"):
+            if self._capture:
+                self._capture.close_write_ends()
+                self._record(job, self._capture, self.execution)
 
     def _record(self, job: Job, capture: Capture, execution: Execution | None, *, taking_over: bool = False) -> None:
         self._recorder = record(
@@ -200,13 +207,11 @@ class _ForkingRecording(_Recording, _ForkingBase):
         execution = self.execution
         if execution and self._stopped_job_id == execution.job_id:
             return "stopped"
-        if self._shutdown_requested_date:
-            return "shutdown"
         timeout = execution.job.timeout if execution else None
         # RQ gives a job a minute to notice its timeout (``monitor_work_horse``); a timeout of -1 means none.
         if self._death and timeout and timeout > 0 and self._death.age > timeout + 60:
             return "timeout"
-        return "command"
+        return "shutdown" if self._shutdown_requested_date else "command"
 
     def monitor_work_horse(self, job: Job, *args: Any, **kwargs: Any) -> None:
         """Let RQ watch the horse; then drain what is left and write the end record, also when the worker has to go.
@@ -274,7 +279,11 @@ class _ForkingRecording(_Recording, _ForkingBase):
         self._store = self._console = None  # The worker's, with its threads and sockets.
         self._console_fds = redirection.stdout, redirection.stderr
         execution = self.execution  # Once the job is done, RQ forgets which one it was.
-        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, execution, taking_over=True))
+        horse.when_orphaned(capture.owner, lambda: self._take_over(job, capture, execution))
+
+    def _take_over(self, job: Job, capture: Capture, execution: Execution | None) -> None:
+        with _harmless("taking the log over"):  # This is in the midst of the job's own code.
+            self._record(job, capture, execution, taking_over=True)
 
     def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
         """Report how the job's function ended, and leave nothing in any buffer."""
@@ -394,5 +403,8 @@ def _heartbeat() -> Iterator[None]:
 
 
 def _one_line(kind: type[BaseException], value: BaseException) -> str:
-    text = " ".join(str(value).split())
+    try:
+        text = " ".join(str(value).split())
+    except Exception:  # noqa: BLE001 (it is the job's own)
+        text = ""
     return f"{kind.__name__}: {text}"[:REASON] if text else kind.__name__

@@ -24,6 +24,10 @@ from worker.redact import Masks
 
 logger = logging.getLogger("tailer.worker")
 
+WORD_END = b"\n"
+"""Behind the last word: JSON has no newline."""
+LOOK_MS = 1000
+"""How often the draining process looks whether its worker is there."""
 _unreaped: list[int] = []
 """Processes that still waited for Redis when their worker went on."""
 
@@ -46,7 +50,7 @@ class Drain:
         masks: Masks,
     ) -> Drain:
         """Fork it. To be called before fds 1 and 2 are redirected: they are its console."""
-        for ended in [pid for pid in _unreaped if os.waitpid(pid, os.WNOHANG) != (0, 0)]:
+        for ended in [pid for pid in _unreaped if _has_ended(pid)]:
             _unreaped.remove(ended)
         read, write = os.pipe()
         pid = os.fork()
@@ -59,18 +63,33 @@ class Drain:
     def finish(self, end: End) -> None:
         """Have it take the last words and write ``end``; waits for it, but not for a Redis that is away."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._control, json.dumps(end.as_dict()).encode())
+            os.write(self._control, json.dumps(end.as_dict()).encode() + WORD_END)
         os.close(self._control)
-        deadline = time.monotonic() + PATIENCE_S
-        process = _process_fd(self._pid)
-        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                _unreaped.append(self._pid)
-                if len(_unreaped) > MAX_UNFINISHED:
-                    os.kill(_unreaped[0], signal.SIGKILL)
-                break
-            select.select([process] if process is not None else [], [], [], left if process is not None else 0.002)
+        if not _ends_within(self._pid, PATIENCE_S):
+            _unreaped.append(self._pid)
+            if len(_unreaped) > MAX_UNFINISHED:
+                os.kill(_unreaped[0], signal.SIGKILL)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:  # A job may wait for all children, or have the system forget them.
+        return True
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    """Wait for the process; returns whether it has ended."""
+    deadline = time.monotonic() + seconds
+    process = _process_fd(pid)
+    poller = select.poll()
+    if process is not None:
+        poller.register(process, select.POLLIN)
+    try:
+        while not (ended := _has_ended(pid)) and (left := deadline - time.monotonic()) > 0:
+            poller.poll(1000 * left if process is not None else 2)
+        return ended
+    finally:
         if process is not None:
             os.close(process)
 
@@ -103,7 +122,7 @@ def _run(
         console = Console() if settings.console else None
         open_store = partial(log_store, settings, connection)
         recorder = record(capture, open_store, job_id, about, settings, console, lambda: masks)
-        word = _last_word(control)
+        word = _last_word(control, worker)
         if recorder:
             # A worker that lives reads what comes later: this process would take it along when it exits.
             recorder.finish(End(**json.loads(word)) if word else _worker_died(about), leave_rest=bool(word))
@@ -116,11 +135,22 @@ def _run(
         os._exit(0)
 
 
-def _last_word(control: int) -> bytes:
-    """Wait for what the worker says at the end of the job; empty if it died instead."""
+def _last_word(control: int, worker: int) -> bytes:
+    """Wait for what the worker says at the end of the job; empty if it died instead.
+
+    The pipe's end is no sign of that: a process that the job has forked may hold it open.
+    """
     word = b""
-    while data := os.read(control, 1 << 16):
-        word += data
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    while not word.endswith(WORD_END):
+        if poller.poll(LOOK_MS):
+            data = os.read(control, 1 << 16)
+            if not data:
+                return b""
+            word += data
+        elif os.getppid() != worker:
+            return b""
     return word
 
 
