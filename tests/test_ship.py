@@ -21,7 +21,7 @@ from tailer.records import STDERR, STDOUT, Attempt, Chunk, End, Hole, decode, en
 from tailer.store import Cursor, LogStore, connect, meta_key, now_ms
 from tests.log_model import read_all
 from tests.waiting import wait_until
-from worker import backlog
+from worker import backlog, ship
 from worker.capture import Report
 from worker.counts import COUNTS
 from worker.redact import Masks, Redactor
@@ -225,6 +225,15 @@ def test_it_says_that_the_worker_lives(server, report):
         wait_until(lambda: look(server.url).alive("job", 1))
         look(server.url).connection.delete(f"{meta_key('job')}:1:alive")
         wait_until(lambda: look(server.url).alive("job", 1), 15)
+        assert shipper.finish(FINISHED, 10)
+    assert not look(server.url).alive("job", 1)
+
+
+def test_nothing_says_that_the_worker_lives_behind_the_end(server, report, monkeypatch):
+    """However near the next sign of life was: else the log would get the life time of one that is still written."""
+    monkeypatch.setattr(ship, "ALIVE_MS", 0)
+    with shipping(server.url, report) as shipper:
+        shipper.take(STDOUT, b"all of it\n")
         assert shipper.finish(FINISHED, 10)
     assert not look(server.url).alive("job", 1)
 
@@ -474,6 +483,41 @@ def test_memory_is_bounded_however_long_the_outage(report):
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_tiny_pieces_of_an_outage_cost_no_more_than_others(report):
+    """Nor do single bytes: each of them, held as it came, would take a hundred times its size."""
+    with EmbeddedServer() as server:
+        url = server.url
+    tracemalloc.start()
+    try:
+        with shipping(url, report, buffer=1 << 20, spill=0) as shipper:
+            for _ in range(100_000):
+                shipper.take(STDOUT, b".")
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_note_finds_room_in_a_full_buffer(server, report):
+    """A mask that comes late is told of in the log, also where that fills the buffer; nobody waits for anybody."""
+    buffer = 1 << 16
+    with shipping(server.url, report, buffer=buffer, spill=0, timeout=5) as shipper:
+        shipper.take(STDOUT, b"before\n")
+        arrived(server.url, b"before\n")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            shipper.take(STDOUT, b"on its way\n")
+            wait_until(lambda: shipper._tried > 7, 10, "the thread waits for Redis")
+            shipper.take(STDOUT, b"x" * (buffer - 50))
+            masked = threading.Thread(target=shipper.mask_again, args=[lambda _, data: data, Masks()], daemon=True)
+            masked.start()
+            masked.join(10)
+            assert not masked.is_alive()
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert shipper.finish(FINISHED, 20)
+    assert b"a value is masked from here on" in output(stored(server.url))
 
 
 def test_alternating_streams_of_an_outage_fit_through(durable, report):

@@ -53,6 +53,11 @@ class Cutter:
         return self._hash.hexdigest()
 
     @property
+    def parts(self) -> int:
+        """How many pieces of output are held."""
+        return len(self._parts)
+
+    @property
     def unfinished(self) -> bool:
         """Whether what was fed last ends within a line."""
         return not self._parts[-1][2].endswith(b"\n") if self._parts else self.midline

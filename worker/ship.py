@@ -31,6 +31,8 @@ PARTIAL_MS = 100
 """How long an unfinished line is held back for its end."""
 SHIP = 8 * MAX_CHUNK
 """Bytes held at which a batch goes out before its time. With fewer, a flood keeps waking this thread."""
+MOST_PARTS = 8192
+"""Pieces of output held as they came: each costs some 140 bytes beside its own, which a limit of bytes does not see."""
 BATCH = 1 << 20
 """Most bytes of elements in one append."""
 BACKOFF_S = (0.05, 2.0)
@@ -89,9 +91,14 @@ class Shipper(threading.Thread):
 
     def take(self, stream: str, data: bytes) -> None:
         """Accept output. Never waits for Redis."""
+        if self._feed(stream, data):  # This class's thread cannot keep up with a flood, or waits for Redis.
+            self._pack(partial=False)
+
+    def _feed(self, stream: str, data: bytes) -> bool:
+        """Accept output; returns whether so much is held that it has to be packed."""
         with self._changed:
             if self._dead:
-                return
+                return False
             quiet, had_line, was_few = not self._cutter.size, self._cutter.whole_line, self._cutter.size < SHIP
             self._last_taken = now_ms()
             self._cutter.feed(stream, data, self._last_taken)
@@ -99,16 +106,14 @@ class Shipper(threading.Thread):
             # Only what changes the moment at which something is due wakes the thread.
             if quiet or self._cutter.whole_line != had_line or (was_few and self._cutter.size >= SHIP):
                 self._changed.notify()
-            too_many = self._cutter.size >= self._hold
-        if too_many:  # This class's thread cannot keep up with a flood, or waits for Redis.
-            self._pack(partial=False)
+            return self._cutter.size >= self._hold or self._cutter.parts >= MOST_PARTS
 
     def tell(self, line: str) -> None:
         """Put a line of Tailer's own into the log, on a line of its own."""
         with self._changed:
             data = b"\n" * self._cutter.unfinished + f"[tailer] {line}\n".encode()
             self._report.adjust(len(data), data.count(b"\n"))
-            self.take(SYSTEM, data)
+            self._feed(SYSTEM, data)  # Packing is for those who hold no lock.
 
     def mask_again(self, again: Again, masks: Masks) -> None:
         """Mask what Redis has surely not got yet; if there was more, say so.
@@ -224,7 +229,7 @@ class Shipper(threading.Thread):
                     self._close_hole()
             elif self._end and not self._cutter.size:
                 self.stored = self._write_end(self._end)
-            if _ticks() - self._last_alive >= ALIVE_MS // 3:
+            if not self.stored and _ticks() - self._last_alive >= ALIVE_MS // 3:
                 self._store.keep_alive(self._job_id, self._attempt)
                 self._last_alive = _ticks()
                 self._counts.tell(self._backlog.spilled)
