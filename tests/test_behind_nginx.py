@@ -1,5 +1,6 @@
 """The web side behind nginx as deploy/nginx.conf has it: TLS ends there, readers have tokens, nginx is reloaded."""
 
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from tailer.store import LogStore, connect
 from tests.certificates import Certificate
 from tests.processes import free_port, running
+from tests.proxies import documented
 from tests.stack import BIN, ROOT, Stack, children, clean, curl, web_process
 from tests.waiting import wait_until
 
@@ -45,6 +47,17 @@ def nginx(directory: Path, made: Certificate, port: int, web: str):
     (directory / "nginx.conf").write_text(MAIN.format(directory=directory, server=server))
     argv = ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", "daemon off;"]
     return running(argv, ready=lambda process: (directory / "nginx.pid").exists() or process.poll() is not None)
+
+
+def location(text: str) -> list[str]:
+    """The settings of the one location of a server block."""
+    _, _, block = text.partition("location / {")
+    return re.findall(r"^ +(\w+ [^;]*);", block, re.MULTILINE)
+
+
+def test_it_is_what_the_page_about_proxies_has():
+    """Whoever copies the file has the same settings as whoever copies the page's."""
+    assert location((ROOT / "deploy" / "nginx.conf").read_text()) == location(documented("nginx"))
 
 
 CUT_SHORT = {18, 56}

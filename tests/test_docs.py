@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from tailer.cli import main
 from tailer.errors import ExitCode, TailerError
@@ -374,6 +375,28 @@ def test_the_files_of_deploys_name_settings_that_are_there():
 
     assert named
     assert named <= variables()
+
+
+def test_no_worker_of_the_deploys_gets_what_is_for_the_web_side():
+    """Jobs can read their worker's environment: of the files to copy, none gives it a token or a key."""
+    deploy = ROOT / "deploy"
+    services = yaml.safe_load((deploy / "compose.yaml").read_text())["services"]
+    (container,) = yaml.safe_load((deploy / "kubernetes" / "worker.yaml").read_text())["spec"]["template"]["spec"][
+        "containers"
+    ]
+    files = {
+        name: re.findall("^EnvironmentFile=/etc/tailer/(.*)$", (deploy / "systemd" / name).read_text(), re.MULTILINE)
+        for name in ("tailer-web.service", "tailer-worker@.service")
+    }
+    secrets = {"TAILER_TOKENS", "TAILER_SECRET_KEY"}
+
+    assert not secrets & set(services["worker"]["environment"])
+    assert secrets <= set(services["web"]["environment"])
+    assert "envFrom" not in container
+    assert [one["name"] for one in container["env"]] == ["REDIS_URL"]
+    assert files == {"tailer-web.service": ["tailer.env", "web.env"], "tailer-worker@.service": ["tailer.env"]}
+    assert not any(name in (deploy / "systemd" / "tailer.env").read_text() for name in secrets)
+    assert all(name in (deploy / "systemd" / "web.env").read_text() for name in secrets)
 
 
 @pytest.mark.parametrize("group", GROUPS)
