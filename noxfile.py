@@ -22,7 +22,7 @@ LOWEST_RQ = re.findall(r"rq>=([\d.]+)", " ".join(PROJECT["project"]["dependencie
 RQS = {"rq-oldest": f"=={LOWEST_RQ}", "rq-2": ">=2,<3", "rq-3": ">=3,<4"}
 """The oldest that is allowed, and the newest of each major version."""
 
-PYTEST = ["pytest", "-n", "3", "--dist", "loadgroup"]
+PYTEST = ["pytest", "-n", "3", "--dist", "loadgroup", "-rs"]
 ELSEWHERE = [
     *(f"--ignore-glob=tests/{name}" for name in ("test_pane*.py", "test_site.py", "test_wheel.py", "test_supply.py")),
     "--deselect=tests/test_docs.py::test_the_readme_commands_work",
