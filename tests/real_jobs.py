@@ -148,6 +148,8 @@ def tqdm_bar(directory: str) -> None:
     from tqdm import tqdm  # noqa: PLC0415 -- imported where a job would
 
     place = Place(directory)
+    # With tqdm's own, for processes too, Python 3.14 prints a warning of a leaked semaphore behind the job.
+    tqdm.set_lock(threading.RLock())
     with place.streams():
         for number in tqdm(range(100), desc="crunching", mininterval=0, file=sys.stderr):
             if number == 50:
