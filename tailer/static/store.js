@@ -267,7 +267,7 @@ export class Store {
   trim() {
     while (this.blocks.length > 1 && (this.rows > MAX_ROWS || this.chars > MAX_CHARS)) {
       const [block] = this.blocks.splice(0, 1);
-      this.changes.dropped.push(block);
+      this.forget(block);
       this.rows -= block.rows.length;
       for (const row of block.rows) {
         this.chars -= row.text.length;
@@ -280,12 +280,27 @@ export class Store {
     this.errors.splice(0, gone);
   }
 
+  /**
+   * Nobody is to be told of it any more but that it is gone, and not even that if nobody knows it yet: a tab that is
+   * hidden takes no changes for hours, and must not hold all of them.
+   *
+   * @param {Block} block  One that was the first or the last.
+   */
+  forget(block) {
+    const { before, after, grown, touched, dropped } = this.changes;
+    const fresh = [before, after].find((list) => list[0] === block || list.at(-1) === block);
+    if (fresh) fresh.splice(fresh.indexOf(block), 1);
+    else dropped.push(block);
+    grown.delete(block);
+    for (const row of block.rows) touched.delete(row);
+  }
+
   /** Let go of the newest rows, so that others find room above. */
   cut() {
     this.readUp(0);
     while (this.blocks.length > 1 && (this.rows > MAX_ROWS || this.chars > MAX_CHARS)) {
       const block = /** @type {Block} */ (this.blocks.pop());
-      this.changes.dropped.push(block);
+      this.forget(block);
       this.rows -= block.rows.length;
       for (const row of block.rows) this.chars -= row.text.length;
       this.nextLine = block.rows[0].n;
