@@ -317,6 +317,24 @@ def test_a_search_goes_on_after_the_connection_has_broken(pane, long_log):
     assert "offset=1%3A223" in tries[1]
 
 
+def test_a_search_that_begins_anew_before_it_has_ended_counts_each_match_once(pane, stack):
+    """As when older lines come while it searches."""
+    lines = [f"line {n}{' needle' if n % 10 == 0 else ''}\n" for n in range(1, 1101)]
+    pane.open(finished(stack, "".join(lines)), "#end").until("pane.log.store.firstLine === 101")
+    pane.page.evaluate(
+        """(text) => {
+          const { finder, log } = document.querySelector('tailer-log').pane;
+          finder.open({ query: 'needle' });
+          log.store.prepend([{ cursor: '1:0', time: new Date().toISOString(), line: 1, lines: 100, text }]);
+          finder.refresh();
+        }""",
+        "".join(lines[:100]),
+    )
+    pane.until(f"Number({COUNT}) >= 110")
+    pane.until("performance.now() > (globalThis.until ??= performance.now() + 300)")  # behind the search of what is new
+    assert pane.ask(COUNT) == "110"
+
+
 def test_new_lines_are_searched_too(pane, stack, tmp_path):
     """The count goes on while the job prints."""
     with speaking(stack, tmp_path) as job:

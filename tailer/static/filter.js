@@ -24,8 +24,7 @@ export function filter(log, on) {
   let stderr = false;
   let siftedTo = 0;
   let trouble = "";
-  /** @type {import("./store.js").Block | undefined} */
-  let top;
+  let era = 0;
 
   const box = field("Filter", sift, { Escape: () => on.onClose() });
   const not = h("button.option", { type: "button", title: "Lines that do not match", "aria-pressed": "false" }, "not");
@@ -91,7 +90,7 @@ export function filter(log, on) {
   /** Sift all that is here. */
   function all() {
     siftedTo = 0;
-    top = log.store.blocks[0];
+    era = log.store.era;
     searcher.stop();
     log.store.sieve(Boolean(pattern || level || stderr), context);
     look();
@@ -164,7 +163,7 @@ export function filter(log, on) {
     },
     /** There are other rows. */
     refresh() {
-      if (log.store.sifting && log.store.blocks[0] !== top) all();
+      if (log.store.sifting && log.store.era !== era) all();
       else look();
       if (log.store.sifting) update();
     },

@@ -39,8 +39,7 @@ export function finder(log, view, on) {
    * @type {Readonly<Goal>}
    */
   let goal = NO_GOAL;
-  /** @type {import("./store.js").Block | undefined} */
-  let top;
+  let era = 0;
 
   const box = field("Search", find, {
     Enter: () => step(1),
@@ -82,8 +81,10 @@ export function finder(log, view, on) {
     hits.clear();
     at = -1;
     searchedTo = 0;
-    top = log.store.blocks[0];
+    era = log.store.era;
     if (pattern) {
+      // Another object: what is still being searched for the one before must not be counted along.
+      pattern = new RegExp(pattern);
       look();
       if (remote.attempt !== log.attempt || !remote.wanted) searchAll();
     } else searcher.stop();
@@ -241,7 +242,10 @@ export function finder(log, view, on) {
     },
     /** There are other rows. */
     refresh() {
-      if (!pattern || log.store.blocks[0] === top) return look();
+      if (!pattern || log.store.era === era) {
+        at = Math.max(-1, at - hits.drop(log.store.firstLine));
+        return look();
+      }
       if (at >= 0) goal = { line: hits.line(at), nth: at - hits.from(hits.line(at)), show: false };
       again();
     },

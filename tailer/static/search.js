@@ -109,6 +109,14 @@ export class Hits {
     this.count = this.from(n);
   }
 
+  /** @param {number} n  Let go of those before line `n`. @returns {number}  How many they were. */
+  drop(n) {
+    const gone = this.from(n);
+    this.all.copyWithin(0, 3 * gone, 3 * this.count);
+    this.count -= gone;
+    return gone;
+  }
+
   /** @param {number} i @returns {number} */
   line(i) {
     return this.all[3 * i];

@@ -74,6 +74,8 @@ export class Store {
     this.nextLine = line;
     this.cursor = cursor;
     this.midline = false;
+    /** Another number whenever there are other rows than were, but for new ones below, and old ones let go of. */
+    this.era = 0;
     /** @type {Map<number, Group>} */
     this.groups = new Map();
     /** How often a row is there that others repeat. @type {Map<Line, number>} */
@@ -102,8 +104,8 @@ export class Store {
    * @param {number} line @param {string | null} cursor
    */
   reset(line, cursor) {
-    const { sifting, context, foldRepeats } = this;
-    Object.assign(this, new Store(line, cursor), { sifting, context, foldRepeats });
+    const { sifting, context, foldRepeats, era } = this;
+    Object.assign(this, new Store(line, cursor), { sifting, context, foldRepeats, era: era + 1 });
     this.reading = new Reading(this);
     this.changes.reset = true;
   }
@@ -131,7 +133,7 @@ export class Store {
     this.collect();
     this.readUp(0);
     const text = `${record.missing} bytes are missing here: ${record.cause}`;
-    this.place({ n: record.line, time: Date.parse(record.time), err: false, text, runs: null, flags: HOLE });
+    this.place({ n: record.line, time: Date.parse(record.time), err: false, text, runs: null, flags: HOLE | (this.sifting ? SIFTED : 0) });
     this.screen = new Screen();
     this.midline = false;
   }
@@ -198,6 +200,7 @@ export class Store {
 
   /** @param {Line} row */
   unhide(row) {
+    if (row.n < this.firstLine) return;
     row.flags = (row.flags ?? 0) & ~SIFTED;
     this.shown += 1;
     this.changes.touched.add(row);
@@ -248,6 +251,7 @@ export class Store {
     const piece = new Store();
     for (const record of records) piece.append(record);
     piece.finish();
+    this.era += 1;
     this.firstLine = records[0].line;
     this.rows += piece.rows;
     this.chars += piece.chars;
@@ -272,6 +276,7 @@ export class Store {
       for (const row of block.rows) {
         this.chars -= row.text.length;
         this.repeats.delete(row);
+        if (this.sifting && !((row.flags ?? 0) & SIFTED)) this.shown -= 1;
       }
       this.firstLine = this.blocks[0].rows[0].n;
     }

@@ -95,6 +95,16 @@ test("hits are kept in the order of lines, also if they come in another one", ()
   );
 });
 
+test("hits before a line, and from one on, can be let go of", () => {
+  const hits = new Hits();
+  for (const n of [1, 3, 3, 5, 7]) hits.add(n, 0, n);
+  assert.equal(hits.drop(3), 1);
+  hits.cut(7);
+  assert.deepEqual([hits.count, ...hits.lines()], [3, 3, 5]);
+  assert.deepEqual(hits.parts(5), [[0, 5]]);
+  assert.deepEqual([hits.drop(9), hits.count, hits.drop(9)], [3, 0, 0]);
+});
+
 test("from the last hit one gets to the first, and back", () => {
   const hits = new Hits();
   assert.deepEqual([hits.next(-1), hits.prev(-1), hits.next(3)], [-1, -1, -1]);

@@ -53,3 +53,31 @@ test("older lines that are loaded push out newer ones, known or not", () => {
   assert.ok(dropped.length >= 10_000 / BLOCK - 1);
   assert.ok(dropped.every((block) => !store.blocks.includes(block)));
 });
+
+test("a new era begins with other rows, not with new ones below or old ones let go of", () => {
+  const store = new Store(50_001);
+  fill(store, 50_001, 51_001);
+  const { era } = store;
+  fill(store, 51_001, 50_001 + MAX_ROWS + 20_000);
+  assert.ok(store.firstLine > 50_001);
+  assert.equal(store.era, era);
+  store.prepend([record(50_001, store.firstLine - 50_001)]);
+  assert.equal(store.era, era + 1);
+  store.reset(1, "1:0");
+  assert.equal(store.era, era + 2);
+});
+
+test("how many rows a filter lets through is told of those that are here", () => {
+  const store = new Store();
+  store.sieve(true, 0);
+  const even = () => [...store.between(1, Infinity)].filter((row) => row.n % 2 === 0);
+  fill(store, 1, 100_001);
+  store.append({ cursor: "1:9", time: "2026-01-01T00:00:00Z", line: 100_001, lines: 1, missing: 5, cause: "a test" });
+  const early = even();
+  for (const row of early) store.sift(row, true);
+  fill(store, 100_002, MAX_ROWS + 20_002);
+  assert.equal(store.shown, early.filter((row) => row.n >= store.firstLine).length);
+  const { shown } = store;
+  store.sift(early[0], true);
+  assert.equal(store.shown, shown);
+});
