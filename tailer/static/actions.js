@@ -80,7 +80,8 @@ export const ACTIONS = {
 
 /** @param {Pane} pane */
 function end(pane) {
-  void pane.log.toEnd().then(() => {
+  void pane.tried(pane.log.toEnd()).then((there) => {
+    if (!there) return;
     pane.view.draw();
     pane.view.follow();
   });

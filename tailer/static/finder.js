@@ -256,6 +256,7 @@ export function finder(log, view, on) {
     /** @returns {Iterable<number>}  Lines with matches, here and elsewhere. */
     lines: () => (pattern ? [...hits.lines(), ...remote.hits.lines()] : []),
     stop() {
+      pattern = null;
       searcher.stop();
       remote.stop();
     },

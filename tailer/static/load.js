@@ -3,6 +3,9 @@
 import { withLink } from "./access.js";
 import { parser } from "./sse.js";
 
+const LAST_LINES = 1000;
+const AROUND = 1000;
+
 /**
  * @typedef {import("./store.js").LogRecord} LogRecord
  *
@@ -112,8 +115,38 @@ export async function part(base, job, attempt, part, signal) {
     if (event.name === "message" || event.name === "hole") records.push(JSON.parse(event.data));
     if (event.name === "error") throw new Refused(503, JSON.parse(event.data).detail);
   });
-  parse(await response.text());
+  let text;
+  try {
+    text = await response.text();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Refused(0, "the connection broke");
+  }
+  parse(text);
   return { records, start: response.headers.get("Tailer-Cursor") ?? `${attempt}:0` };
+}
+
+/**
+ * @typedef {object} Piece  Lines that follow each other.
+ * @property {LogRecord[]} records
+ * @property {string} start  The cursor before them.
+ * @property {number} first  The number of the first line.
+ * @property {number} to  That of the last one, if there are so many; infinite: there are no more.
+ *
+ * @param {string} base @param {string} job @param {number} attempt
+ * @param {number | null} line  What is to be around it; null, and one that is not there: the last lines.
+ * @returns {Promise<Piece>}
+ */
+export async function piece(base, job, attempt, line) {
+  if (line) {
+    const from = Math.max(1, line - AROUND);
+    const to = line + AROUND;
+    const { records, start } = await part(base, job, attempt, `lines=${from}-${to}`);
+    // What is missing may have begun before.
+    if (records.length) return { records, start, first: Math.min(from, records[0].line), to };
+  }
+  const { records, start } = await part(base, job, attempt, `tail=${LAST_LINES}`);
+  return { records, start, first: records[0]?.line ?? 1, to: Infinity };
 }
 
 /** @param {string} base @param {string} job @param {number} attempt @param {string} [more] @returns {string} */

@@ -6,12 +6,10 @@
  */
 
 import { TRACEBACK_START } from "./flags.js";
-import { jobInfo, part, Refused } from "./load.js";
+import { jobInfo, part, piece, Refused } from "./load.js";
 import { Store } from "./store.js";
 import { streamOf } from "./stream.js";
 
-const FIRST_LINES = 1000;
-const AROUND = 1000;
 const MORE_LINES = 5000;
 /** A line that is so near is reached by loading all up to it. */
 const NEARBY = 20_000;
@@ -21,6 +19,7 @@ const WAITING = new Set(["created", "queued", "scheduled", "deferred", "rate_lim
 /**
  * @typedef {import("./load.js").JobInfo} JobInfo
  * @typedef {import("./load.js").EndRecord} EndRecord
+ * @typedef {import("./load.js").Piece} Piece
  * @typedef {import("./store.js").LogRecord} LogRecord
  */
 
@@ -54,9 +53,11 @@ export class Log {
     /** @type {EndRecord | null} */
     this.finalEnd = null;
     this.closed = false;
+    /** Counts what the window was wanted to be: what was asked for before the last time comes too late. */
+    this.turn = 0;
     this.heardAt = performance.now();
     /** Lines of each of the last seconds, the newest last. @type {number[]} */
-    this.rates = [];
+    this.rates = [0];
     this.rateAt = 0;
     this.refreshing = 0;
     this.patience = 500;
@@ -69,30 +70,50 @@ export class Log {
 
   close() {
     this.closed = true;
+    this.onChange = this.onRows = () => {};
     clearTimeout(this.refreshing);
     this.stream.remove(this.follower);
+  }
+
+  /**
+   * Begin to load what is to be shown instead of all that is here, or is being loaded.
+   *
+   * @returns {() => boolean}  Whether that is still wanted.
+   */
+  begin() {
+    const turn = ++this.turn;
+    if (this.state === "ready") this.problem = null;
+    return () => turn === this.turn && !this.closed;
   }
 
   /**
    * Load what is to be seen first, and follow from there.
    *
    * @param {{attempt?: number | null, line?: number | null}} where
+   * @returns {Promise<boolean>}  Whether it is here now: it may be refused, or something else be wanted by then.
    */
   async open({ attempt = null, line = null } = {}) {
-    while (!this.closed) {
+    const wanted = this.begin();
+    while (wanted()) {
       try {
-        this.info = await jobInfo(this.base, this.job);
-        await this.openAttempt(attempt ?? this.newest, line);
-        return;
+        const info = await jobInfo(this.base, this.job);
+        if (!wanted()) break;
+        this.info = info;
+        return await this.openAttempt(attempt ?? this.newest, line, wanted);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        if (error.status > 0 && error.status < 500) return this.refuse(error);
+        if (!wanted()) break;
+        if (error.status > 0 && error.status < 500) {
+          this.refuse(error);
+          break;
+        }
         this.problem = error;
         this.onChange();
         await new Promise((resolve) => setTimeout(resolve, this.patience));
         this.patience = Math.min(15_000, this.patience * 2);
       }
     }
+    return false;
   }
 
   /** @param {Refused} error */
@@ -123,31 +144,33 @@ export class Log {
     return BAD.has(this.end?.outcome ?? "");
   }
 
-  /** @param {number} attempt @param {number | null} line */
-  async openAttempt(attempt, line) {
-    this.stream.remove(this.follower);
+  /**
+   * Nothing changes before it is loaded, nor if that fails.
+   *
+   * @param {number} attempt @param {number | null} line  What is to be around it; null: the end.
+   * @param {() => boolean} [wanted]
+   * @returns {Promise<boolean>}  Whether it is here now: something else may be wanted by then.
+   */
+  async openAttempt(attempt, line, wanted = this.begin()) {
+    const known = this.info?.attempts.some((one) => one.attempt === attempt);
+    const loaded = known && (await piece(this.base, this.job, attempt, line));
+    if (!wanted()) return false;
     this.attempt = attempt;
-    this.edge = `${this.newest}:0`;
-    const known = this.info?.attempts.find((one) => one.attempt === attempt);
-    if (known) {
-      if (line) await this.window(line);
-      else await this.tail();
-    } else this.store.reset(1, `${attempt}:0`);
     const last = this.info?.attempts.at(-1);
     this.over = this.isOver(last?.end ?? null);
-    if (attempt === this.newest) {
-      this.edge = this.attached && this.store.cursor ? this.store.cursor : `${attempt}:${last?.bytes ?? 0}`;
-      this.edgeLine = this.attached ? this.store.nextLine : (last?.lines ?? 0) + 1;
-    } else {
+    // What is known of the job may be older than what the stream has told.
+    const [streamed, offset] = this.edge.split(":").map(Number);
+    if (streamed < this.newest || (streamed === this.newest && offset < (last?.bytes ?? 0))) {
       this.edge = `${this.newest}:${last?.bytes ?? 0}`;
       this.edgeLine = (last?.lines ?? 0) + 1;
     }
-    if (this.end) this.store.finish();
+    this.put(loaded || { records: [], start: `${attempt}:0`, first: 1, to: Infinity });
     this.state = "ready";
     this.problem = null;
     this.stream.add(this.follower);
     this.onRows();
     this.onChange();
+    return true;
   }
 
   /** @param {EndRecord | null} end */
@@ -159,31 +182,21 @@ export class Log {
 
   // The window.
 
-  async tail() {
-    const { records, start } = await part(this.base, this.job, this.attempt, `tail=${FIRST_LINES}`);
-    this.store.reset(records[0]?.line ?? 1, start);
+  /** @param {Piece} loaded  Of the shown attempt: the window from now on. */
+  put({ records, start, first, to }) {
+    this.store.reset(first, start);
     for (const record of records) this.store.append(record);
-    this.attached = this.attempt === this.newest;
+    if (this.end) this.store.finish();
+    this.attach(to);
   }
 
-  /** @param {number} line  Load what is around it. */
-  async window(line) {
-    const from = Math.max(1, line - AROUND);
-    const { records, start } = await part(this.base, this.job, this.attempt, `lines=${from}-${line + AROUND}`);
-    if (!records.length) return this.tail();
-    // What is missing may have begun before.
-    this.store.reset(Math.min(from, records[0].line), start);
-    for (const record of records) this.store.append(record);
-    this.attach();
-  }
-
-  /** See whether the window reaches to where the stream is, or to the end. */
-  attach() {
+  /** See whether the window reaches to where the stream is, or to the end. @param {number} to  What was asked for. */
+  attach(to) {
     const known = this.info?.attempts.find(({ attempt }) => attempt === this.attempt);
     const newest = this.attempt === this.newest;
     const here = Number(this.store.cursor?.split(":")[1] ?? -1);
     const there = Math.max(known?.bytes ?? 0, newest ? Number(this.edge.split(":")[1]) : 0);
-    this.attached = newest && here >= there;
+    this.attached = newest && (to === Infinity || here >= there);
     if (!this.attached) return;
     this.edge = /** @type {string} */ (this.store.cursor);
     this.edgeLine = this.store.nextLine;
@@ -205,9 +218,9 @@ export class Log {
   /** @param {number} line  Load all from there on that is missing above. */
   async above(line) {
     const { store } = this;
-    const before = store.firstLine;
+    const { firstLine: before, era } = store;
     const { records } = await part(this.base, this.job, this.attempt, `lines=${line}-${before - 1}`);
-    if (before !== store.firstLine) return;
+    if (era !== store.era || before !== store.firstLine) return;
     store.prepend(records);
     store.cut();
     this.attached &&= store.cursor !== null;
@@ -216,11 +229,12 @@ export class Log {
   /** Load some lines more below. */
   async below() {
     const { store } = this;
-    const from = store.nextLine;
-    const { records } = await part(this.base, this.job, this.attempt, `lines=${from}-${from + MORE_LINES - 1}`);
-    if (from !== store.nextLine) return;
+    const { nextLine: from, era } = store;
+    const to = from + MORE_LINES - 1;
+    const { records } = await part(this.base, this.job, this.attempt, `lines=${from}-${to}`);
+    if (era !== store.era || from !== store.nextLine) return;
     for (const record of records) store.append(record);
-    this.attach();
+    this.attach(to);
   }
 
   /** @param {"top" | "bottom"} edge  Load more there. */
@@ -242,23 +256,34 @@ export class Log {
     }
   }
 
-  /** @param {number} line  @returns {Promise<boolean>}  Whether it is here now. */
-  async reach(line) {
-    const here = line >= this.store.firstLine && line <= this.store.lastLine;
-    if (!here) {
-      if (line > this.total) return false;
-      if (line < this.store.firstLine && this.store.firstLine - line <= NEARBY) await this.above(line);
-      else await this.window(line);
-      this.onRows();
-      this.onChange();
-    }
-    return true;
+  /** @param {number} line */
+  has(line) {
+    return line >= this.store.firstLine && line <= this.store.lastLine;
   }
 
-  /** Go back to the newest lines. */
+  /** @param {number} line  @returns {Promise<boolean>}  Whether it is here now: something else may be wanted by then. */
+  async reach(line) {
+    if (this.has(line)) return true;
+    if (line > this.total) return false;
+    const { attempt } = this;
+    const { firstLine } = this.store;
+    const last = this.begin();
+    const wanted = () => last() && attempt === this.attempt;
+    if (line < firstLine && firstLine - line <= NEARBY) await this.above(line);
+    // What was loaded above may have come too late, behind another part.
+    if (wanted() && !this.has(line)) {
+      const loaded = await piece(this.base, this.job, attempt, line);
+      if (wanted()) this.put(loaded);
+    }
+    this.onRows();
+    this.onChange();
+    return wanted() && this.has(line);
+  }
+
+  /** Go back to the newest lines. @returns {Promise<boolean>}  Whether they are here now. */
   async toEnd() {
-    if (this.attached || this.state !== "ready") return;
-    await this.openAttempt(this.attempt, null);
+    if (this.attached || this.state !== "ready") return true;
+    return this.openAttempt(this.attempt, null);
   }
 
   /** @returns {number | null}  The line with which the last traceback begins. */

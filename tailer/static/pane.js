@@ -7,6 +7,7 @@ import { filter } from "./filter.js";
 import { finder } from "./finder.js";
 import { footer, header, look, stateOf, titleOf } from "./header.js";
 import { actionOf, KEYS } from "./keys.js";
+import { Refused } from "./load.js";
 import { Log } from "./log.js";
 import { minimap } from "./minimap.js";
 import { notices } from "./notices.js";
@@ -164,13 +165,28 @@ export class Pane {
     void this.open(attempt, line);
   }
 
+  /**
+   * Tell it if lines cannot be loaded: what is here stays.
+   *
+   * @param {Promise<boolean>} loaded @returns {Promise<boolean>}
+   */
+  async tried(loaded) {
+    try {
+      return await loaded;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (!this.log.closed) this.notices.say(`Not loaded: ${error.message}`);
+      return false;
+    }
+  }
+
   /** @param {number | null} attempt @param {{from: number, to: number} | null} line */
   async open(attempt, line) {
     const { log, wanted } = this;
     const again = log.state === "ready";
-    if (again && attempt) await log.openAttempt(attempt, line?.from ?? null);
-    else await log.open({ attempt, line: line?.from });
-    if (log !== this.log || log.state !== "ready") return;
+    const from = line?.from ?? null;
+    const opened = again && attempt ? log.openAttempt(attempt, from) : log.open({ attempt, line: from });
+    if (!(await this.tried(opened))) return;
     this.view.draw();
     if (wanted.q) this.finder.open({ query: wanted.q, regex: wanted.re, matchCase: wanted.case, word: wanted.word });
     if (wanted.filter) this.filter.open({ query: wanted.filter });
@@ -224,7 +240,7 @@ export class Pane {
 
   /** @param {number} line */
   async goTo(line) {
-    if (!(await this.log.reach(line))) return;
+    if (!(await this.tried(this.log.reach(line)))) return;
     this.view.draw();
     this.view.show(line);
   }

@@ -1,0 +1,121 @@
+"""The pane where answers come late, in another order than they were asked for, or not at all."""
+
+import re
+
+import pytest
+
+from tests.panes import PanePage
+from tests.waiting import wait_until
+from tests.written import Written
+
+FIRST = re.compile(r"attempt=1&")
+SECOND = re.compile(r"attempt=2&")
+
+
+@pytest.fixture
+def pane(page, stack) -> PanePage:
+    """A page of the test's own."""
+    return PanePage(page, stack.web)
+
+
+@pytest.fixture
+def again(stack):
+    """The log of a job that has failed once, and runs again."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "started")
+    log.write(b"first attempt\n")
+    log.end("failed", final=False)
+    log.start()
+    log.write(b"second attempt\n")
+    yield log
+    log.end("finished")
+
+
+def hold(pane, pattern, *, answered=False):
+    """Let the next answer to such a request wait until the test lets go of it; ``answered``: as it is by then.
+
+    Returns a function that waits for the request, and returns what lets go of its answer.
+    """
+    late = []
+
+    def keep(route):
+        late.append((route, route.fetch() if answered else None))
+
+    def come():
+        wait_until(lambda: pane.page.evaluate("() => true") and late)
+        route, answer = late[0]
+
+        def let_go():
+            with pane.page.expect_response(pattern):
+                route.fulfill(response=answer) if answer else route.continue_()
+            pane.page.evaluate("async () => (await fetch('/healthz')).text()")  # which is answered behind it
+
+        return let_go
+
+    pane.page.route(pattern, keep, times=1)
+    return come
+
+
+def tab(pane, attempt):
+    """Choose an attempt."""
+    pane.pane.get_by_role("tab", name=str(attempt)).click()
+
+
+def test_the_attempt_that_was_chosen_last_is_shown(pane, again):
+    """Also if the one that was chosen before it comes later."""
+    pane.open(again.job_id).shows("second attempt")
+    come = hold(pane, FIRST)
+    tab(pane, 1)
+    let_go = come()
+    with pane.page.expect_response(SECOND):
+        tab(pane, 2)
+    let_go()
+    again.write(b"more\n")
+    pane.shows("more")
+    assert pane.rows() == ["second attempt", "more"]
+
+
+def test_an_attempt_that_cannot_be_loaded_is_told_of_and_the_other_one_goes_on(pane, again, complaints):
+    """Nothing is lost, and nothing is streamed twice, when it can be loaded later."""
+    complaints.allow("503")
+    pane.open(again.job_id).shows("second attempt")
+    pane.page.route(FIRST, lambda route: route.fulfill(status=503, body="away for a moment"), times=1)
+    tab(pane, 1)
+    pane.until("!pane.notices.toast.hidden && pane.notices.toast.textContent === 'Not loaded: away for a moment'")
+    again.write(b"more\n")
+    pane.shows("more")
+    assert pane.rows() == ["second attempt", "more"]
+    tab(pane, 1)
+    pane.shows("first attempt")
+    again.write(b"last\n")
+    pane.until("pane.log.edgeLine === 4")
+    assert pane.ask("pane.log.rates.reduce((sum, lines) => sum + lines)") == 2
+    tab(pane, 2)
+    pane.shows("last")
+    assert pane.rows() == ["second attempt", "more", "last"]
+
+
+@pytest.mark.parametrize("asked", ["job", "log"])
+def test_a_pane_that_is_closed_while_it_loads_follows_nothing(pane, again, asked):
+    """Neither does it search, nor look for rows any more."""
+    pattern = re.compile(rf"/jobs/{again.job_id}$") if asked == "job" else SECOND
+    pane.page.goto(pane.web)
+    come = hold(pane, pattern)
+    pane.page.evaluate(
+        """(job) => {
+          const element = document.createElement('tailer-log');
+          element.setAttribute('base', '/');
+          element.setAttribute('job', job);
+          element.wanted = { q: 'attempt' };
+          document.body.append(element);
+          globalThis.gone = element.pane;
+        }""",
+        again.job_id,
+    )
+    let_go = come()
+    pane.page.evaluate("() => document.querySelector('tailer-log').remove()")
+    let_go()
+    told = pane.page.evaluate(
+        "() => [gone.log.stream.followers.size, gone.log.store.rows, gone.later, gone.finder.active]"
+    )
+    assert told == [0, 0, 0, False]
