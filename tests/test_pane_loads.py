@@ -119,3 +119,33 @@ def test_a_pane_that_is_closed_while_it_loads_follows_nothing(pane, again, asked
         "() => [gone.log.stream.followers.size, gone.log.store.rows, gone.later, gone.finder.active]"
     )
     assert told == [0, 0, 0, False]
+
+
+LAST = "[...pane.log.store.between(1501, Infinity)].map((row) => row.text)"
+
+
+def test_an_end_that_the_log_has_outgrown_when_it_comes_is_gone_on_with(pane, again):
+    """Each character is there once, also of the line that was not finished."""
+    again.write(b"".join(b"line %d\n" % n for n in range(2, 1501)) + b"abc")
+    pane.open(again.job_id, "#L1").until("pane.log.store.lastLine === 1001")
+    come = hold(pane, re.compile(r"&lines=1002-"), answered=True)
+    pane.ask("void pane.log.more('bottom')")
+    let_go = come()
+    again.write(b"def\n")
+    pane.until("pane.log.edgeLine === 1502")
+    let_go()
+    pane.ask("pane.log.more('bottom')")
+    again.write(b"more\n")
+    pane.until("pane.log.store.lastLine === 1502")
+    assert pane.ask(LAST) == ["abcdef", "more"]
+
+
+def test_a_line_that_is_not_finished_is_more_to_be_loaded(pane, again):
+    """Who comes to the end of what is loaded gets it, and is told of what comes behind it."""
+    again.write(b"".join(b"line %d\n" % n for n in range(2, 1002)) + b"abc")
+    pane.open(again.job_id, "#L1").until("pane.log.store.lastLine === 1001")
+    pane.page.keyboard.press("Escape")
+    pane.ask("pane.view.show(1001)")
+    pane.shows("abc")
+    again.write(b"def\n")
+    pane.shows("abcdef")

@@ -5,7 +5,6 @@
  * stream brings; else the stream is only counted, until the reader has come to the end.
  */
 
-import { TRACEBACK_START } from "./flags.js";
 import { jobInfo, part, piece, Refused } from "./load.js";
 import { Store } from "./store.js";
 import { streamOf } from "./stream.js";
@@ -190,22 +189,31 @@ export class Log {
     this.attach(to);
   }
 
-  /** See whether the window reaches to where the stream is, or to the end. @param {number} to  What was asked for. */
+  /**
+   * See whether the window reaches to the end: less came than was asked for, or it is known that there is no more. The
+   * stream may be further on by now, and goes back then.
+   *
+   * @param {number} to  The last line that was asked for.
+   */
   attach(to) {
-    const known = this.info?.attempts.find(({ attempt }) => attempt === this.attempt);
-    const newest = this.attempt === this.newest;
-    const here = Number(this.store.cursor?.split(":")[1] ?? -1);
-    const there = Math.max(known?.bytes ?? 0, newest ? Number(this.edge.split(":")[1]) : 0);
-    this.attached = newest && (to === Infinity || here >= there);
+    this.attached = this.attempt === this.newest && (this.store.nextLine <= to || this.complete);
     if (!this.attached) return;
     this.edge = /** @type {string} */ (this.store.cursor);
     this.edgeLine = this.store.nextLine;
     if (this.state === "ready" && !this.over) this.stream.restart();
   }
 
-  /** Whether there are lines below the last one that is here. */
+  /** Whether all is here that is known to be below the first line, also of a line that is not finished. */
+  get complete() {
+    const known = this.info?.attempts.find(({ attempt }) => attempt === this.attempt);
+    const here = Number(this.store.cursor?.split(":")[1] ?? -1);
+    const there = this.attempt === this.newest ? Number(this.edge.split(":")[1]) : 0;
+    return here >= Math.max(known?.bytes ?? 0, there);
+  }
+
+  /** Whether there is output below the last line that is here. */
   get hasMoreBelow() {
-    return !this.attached && this.store.nextLine < this.total + 1;
+    return !this.attached && !this.complete;
   }
 
   /** How many lines the shown attempt has, as far as that is known. */
@@ -284,15 +292,6 @@ export class Log {
   async toEnd() {
     if (this.attached || this.state !== "ready") return true;
     return this.openAttempt(this.attempt, null);
-  }
-
-  /** @returns {number | null}  The line with which the last traceback begins. */
-  lastTraceback() {
-    const { blocks } = this.store;
-    for (let i = blocks.length - 1; i >= 0; i--) {
-      for (const row of [...blocks[i].rows].reverse()) if ((row.flags ?? 0) & TRACEBACK_START) return row.n;
-    }
-    return null;
   }
 
   // What the stream tells.

@@ -194,7 +194,7 @@ export class Pane {
       this.filter.element.hidden = false;
       this.filter.set({ level: wanted.level, stderr: wanted.err, context: wanted.context });
     }
-    const error = log.failed && !wanted.end ? log.lastTraceback() : null;
+    const error = log.failed && !wanted.end ? log.store.lastTraceback() : null;
     if (line) this.select(line.from, line.to, "center");
     else if (error) {
       this.view.show(error, "start");

@@ -5,7 +5,7 @@
  */
 
 import { Screen } from "./ansi.js";
-import { ERROR, GROUP_END, GROUP_START, HOLE, REPEATED, SIFTED, TRACEBACK, WARNING } from "./flags.js";
+import { ERROR, GROUP_END, GROUP_START, HOLE, REPEATED, SIFTED, TRACEBACK, TRACEBACK_START, WARNING } from "./flags.js";
 import { Decoding, Reading } from "./reading.js";
 
 /** Rows of a block: what is put into the page, and taken out of it, at once. */
@@ -343,6 +343,14 @@ export class Store {
     let index = block.rows.findIndex((row) => row.n > line) - 1;
     if (index === -2) index = block.rows.length - 1;
     return { block, index: Math.max(0, index) };
+  }
+
+  /** @returns {number | null}  The line with which the last traceback begins. */
+  lastTraceback() {
+    for (let i = this.blocks.length - 1; i >= 0; i--) {
+      for (const row of [...this.blocks[i].rows].reverse()) if ((row.flags ?? 0) & TRACEBACK_START) return row.n;
+    }
+    return null;
   }
 
   /** @param {number} from @param {number} to @yields {Line} */
