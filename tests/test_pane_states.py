@@ -137,6 +137,19 @@ def test_a_job_that_is_requeued_is_followed_again(pane, stack, tmp_path):
     pane.until("pane.log.over && pane.element.querySelector('.badge').textContent === 'finished'")
 
 
+def test_a_job_that_went_down_with_its_worker_is_told_to_be_lost(pane, stack, complaints):
+    """At once and for as long as RQ says that it runs: above its log, and in the list."""
+    complaints.allow("ERR_FAILED|Failed to load resource")
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "started")
+    log.write(b"before\n")
+    pane.open(log.job_id).shows("before")
+    pane.page.route(f"**/jobs/{log.job_id}", lambda route: route.abort())  # what the stream tells is enough
+    log.end("lost", status="started")
+    pane.until("pane.element.querySelector('.badge').textContent === 'lost'")
+    pane.page.locator(f"a.job[href='/jobs/{log.job_id}'] .state", has_text="lost").wait_for()
+
+
 def test_an_unknown_job_is_told_of_and_not_asked_for_again(pane, complaints):
     """A state of the pane, no error of the page."""
     complaints.allow("404")

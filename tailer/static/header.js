@@ -35,7 +35,10 @@ const SIGNALS = /** @type {Record<number, string>} */ ({
 /** @param {JobInfo | null} info @returns {string}  A word of RQ's, or an outcome. */
 export function stateOf(info) {
   if (!info) return "";
-  const waits = STATES[info.status ?? ""]?.[1] === "waits" || info.status === "started";
+  const end = info.attempts.at(-1)?.end;
+  // Of a job that went down with its worker, RQ says so for long, if not for ever.
+  const runs = info.status === "started" && !(end?.final && end.status === "started");
+  const waits = STATES[info.status ?? ""]?.[1] === "waits" || runs;
   return (waits ? info.status : (info.outcome ?? info.status)) ?? "deleted";
 }
 

@@ -20,6 +20,7 @@ const AROUND = 1000;
  * @typedef {object} EndRecord
  * @property {string} outcome
  * @property {boolean} final
+ * @property {string | null} status  RQ's at that moment.
  * @property {number | null} exit
  * @property {number | null} signal
  * @property {string | null} reason

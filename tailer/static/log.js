@@ -314,6 +314,7 @@ export class Log {
         this.over = true;
         this.finalEnd = data;
         if (this.info) Object.assign(this.info, { status: data.status, outcome: data.outcome });
+        for (const one of this.info?.attempts ?? []) if (one.attempt === data.attempt) one.end = data;
         this.store.finish();
         this.onRows();
         this.refresh();
