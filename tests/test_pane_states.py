@@ -137,6 +137,36 @@ def test_a_job_that_is_requeued_is_followed_again(pane, stack, tmp_path):
     pane.until("pane.log.over && pane.element.querySelector('.badge').textContent === 'finished'")
 
 
+def over(pane, stack, tmp_path):
+    """A job that has failed, is shown so, and does better the next time; and its queue."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.pane_jobs.attempts", str(tmp_path / "again"))
+    stack.work(queue)
+    pane.open(job.id).until("pane.log.over && pane.log.info.status === 'failed'")
+    pane.ask("pane.log.stream.stop()")
+    return job, queue
+
+
+def test_a_job_that_has_run_again_meanwhile_is_shown(pane, stack, tmp_path):
+    """It may have waited, run and ended again before the page is told of any of that."""
+    job, queue = over(pane, stack, tmp_path)
+    job.requeue()
+    stack.work(queue)
+    pane.ask("pane.log.stream.restart()")
+    pane.shows("second attempt")
+    pane.until("pane.log.over && pane.element.querySelector('.badge').textContent === 'finished'")
+
+
+def test_a_job_that_was_requeued_when_it_had_just_ended_is_followed_again(pane, stack, tmp_path):
+    """The page asks how the job does when it is over, and may learn by that alone that it waits."""
+    job, queue = over(pane, stack, tmp_path)
+    job.requeue()
+    pane.ask("pane.log.refresh()")
+    pane.until("pane.log.info.status === 'queued' && !pane.log.over")
+    stack.work(queue)
+    pane.shows("second attempt")
+
+
 def test_a_job_that_went_down_with_its_worker_is_told_to_be_lost(pane, stack, complaints):
     """At once and for as long as RQ says that it runs: above its log, and in the list."""
     complaints.allow("ERR_FAILED|Failed to load resource")

@@ -325,10 +325,11 @@ export class Log {
     }
   }
 
-  /** @param {JobInfo} info  What the list of jobs says: perhaps that one which was over is to run again. */
+  /** @param {JobInfo} info  What is said of the job: if it was over, perhaps that it is to run again, or has run. */
   learn(info) {
-    if (!this.over || !this.info || info.status === this.info.status) return;
-    if (!WAITING.has(info.status ?? "") && info.status !== "started") return;
+    const newest = info.attempts.at(-1)?.attempt ?? 0;
+    const again = WAITING.has(info.status ?? "") || newest > Number(this.edge.split(":")[0]);
+    if (!this.over || !this.info || !again) return;
     Object.assign(this.info, { status: info.status, position: info.position, outcome: null });
     this.over = false;
     this.stream.restart();
@@ -386,6 +387,7 @@ export class Log {
         // An answer that has been long on its way must not undo what came, or is to be asked for, since.
         if (this.closed || this.refreshing !== asked) return;
         this.info = info;
+        this.learn(info);
         this.onChange();
       } catch {
         // It stays as it was; the next change asks again.
