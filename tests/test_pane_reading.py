@@ -127,6 +127,35 @@ def test_a_line_and_a_range_have_a_url(pane, numbered):
     pane.press("Escape").until("pane.element.querySelectorAll('.marked').length === 0")
 
 
+def test_back_leads_to_what_was_shown_before_and_then_away(pane, numbered):
+    """Without the line that was chosen, nor what was filtered since."""
+    pane.page.goto(pane.web)
+    pane.open(numbered).row(298).locator(".n").click()
+    pane.page.wait_for_url("**#L298")
+    pane.press("s").page.wait_for_url("**?err=1#L298")
+    pane.page.go_back()
+    pane.until("!pane.view.lines.querySelector('.marked') && !pane.filter.on && pane.view.following")
+    assert pane.page.url == f"{pane.web}/jobs/{numbered}"
+    pane.page.go_back()
+    pane.page.wait_for_url(f"{pane.web}/")
+
+
+def test_a_search_that_was_ended_does_not_come_back_with_another_attempt(pane, stack):
+    """Though the page was opened with it; nor does a line stay chosen that is one of the attempt before."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "finished")
+    log.write(b"first attempt\n")
+    log.end("failed", final=False)
+    log.start()
+    log.write(b"second attempt\n")
+    log.end("finished")
+    pane.open(log.job_id, "?q=attempt#L1").until("pane.finder.shown && pane.selected.to === 1")
+    pane.pane.get_by_label("Close the search").click()
+    pane.pane.get_by_role("tab", name="1").click()
+    pane.page.wait_for_url(f"**/jobs/{log.job_id}?attempt=1")
+    assert not pane.ask("pane.finder.shown")
+
+
 @pytest.mark.engines
 def test_what_is_copied_is_what_was_printed(pane, stack):
     """Also of rows that the browser has skipped: without numbers and times, all of it."""

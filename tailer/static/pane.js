@@ -6,6 +6,7 @@ import { h, icon, say } from "./dom.js";
 import { filter } from "./filter.js";
 import { finder } from "./finder.js";
 import { footer, header, look, stateOf, titleOf } from "./header.js";
+import { Highlights } from "./highlights.js";
 import { actionOf, KEYS } from "./keys.js";
 import { Refused } from "./load.js";
 import { Log } from "./log.js";
@@ -53,8 +54,7 @@ export class Pane {
     this.wanted = {};
     this.selected = { from: 0, to: -1 };
     this.unseen = { line: 0, errors: 0 };
-    /** @type {Map<string, Range[]>} */
-    this.ranges = new Map();
+    this.highlights = new Highlights();
     this.later = 0;
     this.planned = 0;
     this.log = new Log(base, job, () => this.plan(), () => {
@@ -63,12 +63,12 @@ export class Pane {
     });
     this.view = new View(this.log.store, { time: this.time, since: 0 }, `Log of job ${job}`);
     this.finder = finder(this.log, this.view, {
-      onHits: () => this.highlight(),
+      onHits: () => this.highlights.show(this.view, this.finder),
       onClose: () => this.act("escape"),
       reach: (line) => this.goTo(line),
     });
     this.filter = filter(this.log, { onSifted: () => this.view.redrawAll(), onClose: () => this.closeFilter() });
-    this.header = header(this.log, (attempt) => this.open(attempt, null));
+    this.header = header(this.log, (attempt) => void this.choose(attempt));
     this.footer = footer(this.log, () => this.act("nextError"));
     this.map = minimap(this.log, this.view, () => this.finder.lines(), (line) => this.goTo(line));
     this.notices = notices(this.log, this.view, () => this.log.stream.now());
@@ -106,7 +106,7 @@ export class Pane {
     this.finder.stop();
     this.filter.stop();
     this.map.stop();
-    this.clearHighlights();
+    this.highlights.clear();
   }
 
   toolbar() {
@@ -146,16 +146,18 @@ export class Pane {
     };
     this.view.onNear = (edge) => void this.log.more(edge);
     this.view.onDraw = () => {
-      this.highlight();
+      this.highlights.show(this.view, this.finder);
       this.map.update();
     };
   }
 
   // What the page wants, and what the reader does.
 
-  /** @param {Partial<import("./url.js").State>} state */
+  /** @param {Partial<import("./url.js").State>} state  Show what it says, and nothing that it does not. */
   apply(state) {
     this.wanted = state;
+    if (!state.q && this.finder.shown) this.finder.close();
+    if (!this.filter.element.hidden) this.filter.close();
     if (state.wrap !== null && state.wrap !== undefined) this.wrap = state.wrap;
     if (state.time) this.time = state.time;
     this.applyLook();
@@ -180,13 +182,22 @@ export class Pane {
     }
   }
 
-  /** @param {number | null} attempt @param {{from: number, to: number} | null} line */
+  /** @param {number} attempt  Show it, and no longer what the page had asked for with another one. */
+  async choose(attempt) {
+    this.wanted = {};
+    if (await this.open(attempt, null)) this.changed(true);
+  }
+
+  /**
+   * @param {number | null} attempt @param {{from: number, to: number} | null} line
+   * @returns {Promise<boolean>}  Whether that is shown now.
+   */
   async open(attempt, line) {
     const { log, wanted } = this;
     const again = log.state === "ready";
     const from = line?.from ?? null;
     const opened = again && attempt ? log.openAttempt(attempt, from) : log.open({ attempt, line: from });
-    if (!(await this.tried(opened))) return;
+    if (!(await this.tried(opened))) return false;
     this.view.draw();
     if (wanted.q) this.finder.open({ query: wanted.q, regex: wanted.re, matchCase: wanted.case, word: wanted.word });
     if (wanted.filter) this.filter.open({ query: wanted.filter });
@@ -194,14 +205,16 @@ export class Pane {
       this.filter.element.hidden = false;
       this.filter.set({ level: wanted.level, stderr: wanted.err, context: wanted.context });
     }
+    this.selected = { from: 0, to: -1 };
+    this.view.mark(0, -1);
     const error = log.failed && !wanted.end ? log.store.lastTraceback() : null;
     if (line) this.select(line.from, line.to, "center");
     else if (error) {
       this.view.show(error, "start");
       this.view.mark(error, error);
     } else this.view.follow();
-    if (again) this.changed(true);
     this.update();
+    return true;
   }
 
   /** @returns {Partial<import("./url.js").State>}  What belongs into a URL of what is seen. */
@@ -367,29 +380,5 @@ export class Pane {
     const bad = errors && log.attached ? ` (${words.plural(errors, "error")})` : "";
     say(this.pill, lines && live ? `↓ ${words.plural(lines, "new line")}${bad}` : "↓ Latest");
     this.pill.classList.toggle("bad", Boolean(bad && lines));
-  }
-
-  // Matches are shown by ranges of the page's registry, which all panes share.
-
-  highlight() {
-    const { highlights } = /** @type {any} */ (CSS);
-    if (!highlights) return;
-    this.clearHighlights();
-    if (!this.finder.active) return;
-    const current = this.finder.current();
-    /** @param {string} name @param {Range[]} ranges */
-    const add = (name, ranges) => {
-      if (!highlights.has(name)) highlights.set(name, new /** @type {any} */ (globalThis).Highlight());
-      for (const range of ranges) highlights.get(name).add(range);
-      this.ranges.set(name, ranges);
-    };
-    add("tailer-hit", this.view.rangesOf((row) => this.finder.partsOf(row)));
-    if (current) add("tailer-current", this.view.rangesOf((row) => (row.n === current.line ? [current.part] : [])));
-  }
-
-  clearHighlights() {
-    const { highlights } = /** @type {any} */ (CSS);
-    for (const [name, ranges] of this.ranges) for (const range of ranges) highlights.get(name)?.delete(range);
-    this.ranges.clear();
   }
 }
