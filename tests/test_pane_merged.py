@@ -95,3 +95,23 @@ def test_no_line_is_lost_or_doubled_when_the_connection_breaks(page, pane, stack
         write(1)
     wait_until(lambda: [row[2] for row in rows(page)] == expected)
     over(stack, log)
+
+
+@pytest.mark.parametrize("more", [(), ("nobody-knows-this-one",)])
+def test_jobs_that_are_all_over_are_not_asked_for_again(page, pane, stack, more):
+    """Nor is it told again, if somebody does, that one of them is not known."""
+    queue = a_queue()
+    logs = [begun(stack, queue) for _ in range(2)]
+    for log in logs:
+        log.write(b"line\n")
+        over(stack, log)
+    page.goto(pane.web)
+    page.evaluate("() => localStorage.setItem('tailer-list', '0')")
+    page.goto(f"{pane.web}/view?merge=1" + "".join(f"&job={job}" for job in [*(log.job_id for log in logs), *more]))
+    idle = f"() => {MERGED}.stream.connection.state === 'idle' && !{MERGED}.planned"
+    page.wait_for_function(idle)
+    wait_until(lambda: len(rows(page)) == 4 + len(more))
+    with page.expect_response("**/logs?*"):
+        page.evaluate(f"() => {MERGED}.stream.restart()")
+    page.wait_for_function(idle)
+    assert page.evaluate(f"() => {MERGED}.store.rows") == 4 + len(more)

@@ -165,6 +165,12 @@ export class Merged {
 
   // What the stream asks, and tells.
 
+  /** Whether there is nothing more to come. */
+  get over() {
+    const { queues, jobs } = this.wanted;
+    return !queues.length && jobs.every((job) => this.jobs.get(job)?.over);
+  }
+
   /** @returns {string}  The parameters of what is wanted. */
   get query() {
     const { queues, jobs } = this.wanted;
@@ -197,8 +203,11 @@ export class Merged {
     else if (event.name === "hole") {
       const hole = JSON.parse(event.data);
       this.store.add(`${hole.missing} bytes are missing here: ${hole.cause}`, Date.parse(hole.time), false, job, HOLE);
-    } else if (event.name === "error") this.store.add(JSON.parse(event.data).detail, Date.now(), false, job, ERROR);
-    else return;
+    } else if (event.name === "error") {
+      // Told again with each new connection.
+      if (!job.over) this.store.add(JSON.parse(event.data).detail, Date.now(), false, job, ERROR);
+      job.over = true;
+    } else return;
     this.view.update();
     this.plan();
   }

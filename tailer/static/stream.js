@@ -159,6 +159,10 @@ export class Stream {
       });
       if (this.request !== request) return;
       if (!response.ok) return await this.refused(response);
+      if (response.status === 204) {
+        this.stop();
+        return this.tell("idle");
+      }
       this.silenceMs = 2500 * Number(response.headers.get("Tailer-Heartbeat") || 15) + 2500;
       this.tell(follows ? "live" : "asking");
       await this.read(response, request);
@@ -206,7 +210,8 @@ export class Stream {
 
   /** The server ended the stream: because all is told, or because it stops. */
   ended() {
-    if (this.query() === null) this.tell("idle");
+    const over = this.merged?.over && !this.onList;
+    if (over || this.query() === null) this.tell("idle");
     else this.again("the server ended the stream");
     if (this.connection.state === "idle") this.stop();
   }
