@@ -127,3 +127,23 @@ def test_a_stream_that_falls_silent_is_given_up(page, stack, unreliable, complai
     pane.shows("after")
     assert pane.rows() == ["before", "after"]
     log.end("finished")
+
+
+def test_it_tries_less_often_while_the_server_says_only_that_it_cannot(page, stack):
+    """An answer that is nothing but an error is none: neither is the page connected, nor may all pages hurry back."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "started")
+    log.write(b"before\n")
+    pane = PanePage(page, stack.web).open(log.job_id).shows("before")
+    about = f'event: job\ndata: {{"job":"{log.job_id}"}}\n\n'
+    cannot = f'retry: 3000\n\n{about}event: error\ndata: {{"status":503,"title":"away"}}\n\n'
+    page.route("**/logs?*", lambda route: route.fulfill(status=200, content_type="text/event-stream", body=cannot))
+    pane.ask("(pane.log.stream.again('a test'), globalThis.told = new Set(), 0)")
+    pane.ask("void pane.log.stream.watchers.add(({ state }) => told.add(state))")
+    pane.until("pane.log.stream.retryMs >= 2000")
+    assert pane.ask("[...told]") == ["connecting", "waiting"]
+    page.unroute("**/logs?*")
+    pane.ask("void (pane.log.stream.timer = setTimeout(() => pane.log.stream.connect()))")
+    log.write(b"after\n")
+    pane.shows("after").until("pane.log.stream.connection.state === 'live' && pane.log.stream.retryMs === 0")
+    log.end("finished")

@@ -122,7 +122,9 @@ export class Stream {
 
   /** A laptop that slept, or a network that is gone, closes no connection: silence is the sign. */
   checkAlive() {
-    if (this.connection.state === "live" && performance.now() - this.heardAt > this.silenceMs) {
+    const { state } = this.connection;
+    const speaks = this.request && (state === "live" || state === "connecting");
+    if (speaks && performance.now() - this.heardAt > this.silenceMs) {
       this.stop();
       this.again("nothing was heard for a while");
     }
@@ -148,6 +150,7 @@ export class Stream {
     const follows = !this.hidden && (await this.takeSlot());
     if (this.request !== request) return;
     this.tell(this.connection.state === "asking" && !follows ? "asking" : "connecting");
+    this.heardAt = performance.now();
     try {
       const response = await fetch(withLink(`${this.base}logs?${query}${follows ? "" : "&follow=0"}`), {
         headers: {
@@ -158,14 +161,16 @@ export class Stream {
         cache: "no-store",
       });
       if (this.request !== request) return;
-      if (!response.ok) return await this.refused(response);
+      if (!response.ok) return await this.refused(response, request);
       if (response.status === 204) {
         this.stop();
         return this.tell("idle");
       }
       this.silenceMs = 2500 * Number(response.headers.get("Tailer-Heartbeat") || 15) + 2500;
-      this.tell(follows ? "live" : "asking");
-      await this.read(response, request);
+      const state = follows ? "live" : "asking";
+      // After a failure only what is told shows that all is well: it may be another one.
+      if (!this.retryMs) this.tell(state);
+      await this.read(response, request, state);
       if (this.request !== request) return;
       this.request = null;
       this.retryMs = 0;
@@ -176,8 +181,8 @@ export class Stream {
     }
   }
 
-  /** @param {Response} response @param {AbortController} request */
-  async read(response, request) {
+  /** @param {Response} response @param {AbortController} request @param {Connection["state"]} state  If all is well. */
+  async read(response, request, state) {
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     const decoder = new TextDecoder();
     let job = "";
@@ -187,7 +192,10 @@ export class Stream {
         const about = JSON.parse(event.data);
         job = about.job;
         this.merged?.begin(about);
-      } else this.dispatch(job, event);
+      } else {
+        this.dispatch(job, event);
+        if (this.request === request) this.well(state);
+      }
     }, (id) => {
       if (this.request === request && this.merged) this.bookmark = id;
     });
@@ -195,7 +203,6 @@ export class Stream {
       const { done, value } = await reader.read();
       if (done || this.request !== request) return;
       this.heardAt = performance.now();
-      this.retryMs = 0;
       parse(decoder.decode(value, { stream: true }));
     }
   }
@@ -208,6 +215,12 @@ export class Stream {
     else for (const follower of this.followers) if (follower.job === job) follower.take(event);
   }
 
+  /** @param {Connection["state"]} state */
+  well(state) {
+    this.retryMs = 0;
+    if (this.connection.state !== state) this.tell(state);
+  }
+
   /** The server ended the stream: because all is told, or because it stops. */
   ended() {
     const over = this.merged?.over && !this.onList;
@@ -216,10 +229,11 @@ export class Stream {
     if (this.connection.state === "idle") this.stop();
   }
 
-  /** @param {Response} response */
-  async refused(response) {
+  /** @param {Response} response @param {AbortController} request */
+  async refused(response, request) {
     if (isPassing(response.status)) return this.again(`the server answers ${response.status}`);
     const refusal = await refusalOf(response);
+    if (this.request !== request) return;
     const { status, message: detail, login } = refusal;
     this.stop();
     for (const follower of this.followers) {
