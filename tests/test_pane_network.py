@@ -147,3 +147,16 @@ def test_it_tries_less_often_while_the_server_says_only_that_it_cannot(page, sta
     log.write(b"after\n")
     pane.shows("after").until("pane.log.stream.connection.state === 'live' && pane.log.stream.retryMs === 0")
     log.end("finished")
+
+
+def test_a_page_that_restarts_its_stream_at_once_takes_one_slot(page, stack):
+    """Else it would keep others from theirs until it is closed."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "started")
+    pane = PanePage(page, stack.web).open(log.job_id)
+    pane.until("pane.log.stream.connection.state === 'live'")
+    with page.expect_response("**/logs?*"):
+        pane.ask("(pane.log.stream.stop(), void pane.log.stream.connect(), pane.log.stream.restart())")
+    pane.until("pane.log.stream.connection.state === 'live'")
+    assert page.evaluate("async () => (await navigator.locks.query()).held.length") == 1
+    log.end("finished")

@@ -102,8 +102,7 @@ export class Stream {
     clearTimeout(this.timer);
     this.request?.abort();
     this.request = null;
-    this.freeSlot?.();
-    this.freeSlot = null;
+    this.leaveSlot();
   }
 
   visibility() {
@@ -148,7 +147,11 @@ export class Stream {
     if (!navigator.onLine) return this.tell("offline", "this computer is offline");
     const request = (this.request = new AbortController());
     const follows = !this.hidden && (await this.takeSlot());
-    if (this.request !== request) return;
+    if (this.request !== request) {
+      // The slot is for the one that follows, if there is one.
+      if (!this.request || this.hidden) this.leaveSlot();
+      return;
+    }
     this.tell(this.connection.state === "asking" && !follows ? "asking" : "connecting");
     this.heardAt = performance.now();
     try {
@@ -273,8 +276,10 @@ export class Stream {
   /** @returns {Promise<boolean>}  Whether this tab may hold a stream open. */
   async takeSlot() {
     // Only pages of a secure origin have locks; others must do without the care for their neighbours.
-    if (this.freeSlot || !navigator.locks) return true;
+    if (!navigator.locks) return true;
     for (let slot = 0; slot < SLOTS; slot++) {
+      // Perhaps by one that was asked for before a restart.
+      if (this.freeSlot) return true;
       if (await this.lock(`tailer-stream-${slot}`)) return true;
     }
     return false;
@@ -285,9 +290,16 @@ export class Stream {
     return new Promise((resolve) => {
       navigator.locks.request(name, { ifAvailable: true }, (lock) => {
         resolve(lock !== null);
-        return lock && new Promise((free) => (this.freeSlot = () => free(undefined)));
+        if (!lock) return null;
+        this.leaveSlot();
+        return new Promise((free) => (this.freeSlot = () => free(undefined)));
       });
     });
+  }
+
+  leaveSlot() {
+    this.freeSlot?.();
+    this.freeSlot = null;
   }
 }
 
