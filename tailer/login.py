@@ -96,6 +96,8 @@ def _shown(target: str, problem: str, status: HTTPStatus = HTTPStatus.OK) -> Res
 def _rendered(template: str, **values: str) -> Response:
     response = Response(render_template(f"tailer/{template}", digest=pane.digest(), **values))
     response.headers["Content-Security-Policy"] = POLICY
+    # By "no-referrer" the form's own POST would come from the origin "null", as that of another site's page may.
+    response.headers["Referrer-Policy"] = "same-origin"
     return response
 
 

@@ -206,7 +206,9 @@ def _start() -> Playwright:
 def _launch(playwright: Playwright, program: str, kind: str, dark: bool, still: bool) -> Browser:
     """Start a browser without a window."""
     if kind == "chromium":
-        return playwright.chromium.launch(executable_path=program)
+        # A name that is not this machine's, so that a page may come from where browsers trust less than localhost.
+        rules = "--host-resolver-rules=MAP elsewhere.test 127.0.0.1"
+        return playwright.chromium.launch(executable_path=program, args=[rules])
     preferences = {
         "layout.css.prefers-color-scheme.content-override": int(not dark),
         "ui.prefersReducedMotion": int(still),

@@ -39,6 +39,17 @@ def says(what):
     return f"pane?.element.querySelector('.empty-state').textContent.includes({what!r})"
 
 
+def test_one_can_log_in_and_out_without_tls_too(pane, guarded):
+    """Where a browser tells less of where a form comes from, as it does under a plain http:// name."""
+    pane.page.goto(guarded.web.replace("127.0.0.1", "elsewhere.test") + "/login")
+    log_in(pane.page, HERS)
+    pane.page.wait_for_url(lambda url: "login" not in url)
+    pane.page.goto(guarded.web.replace("127.0.0.1", "elsewhere.test") + "/login")
+    pane.page.get_by_text("You are logged in as hers.").wait_for()
+    pane.page.get_by_role("button", name="Log out").click()
+    pane.page.get_by_label("Token").wait_for()
+
+
 @pytest.mark.engines
 def test_a_browser_is_led_to_the_login_and_back_to_its_line(pane, guarded):
     """Asked once, with a word if the token is wrong; then all is there, until one logs out."""
