@@ -6,6 +6,7 @@ commands themselves, and none needs all of them.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        _open_stdout()
         try:
             return super().invoke(ctx)
         except TailerError as error:
@@ -43,11 +45,26 @@ class Commands(click.Group):
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.exit(ExitCode.SIGNALLED + signal.SIGINT)
-        except BrokenPipeError:
-            # Nobody reads on. Python would complain when it flushes stdout on its way out.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
+        except BrokenPipeError:  # Nobody reads on.
+            _drop_stdout()
             sys.exit(ExitCode.SIGNALLED + signal.SIGPIPE)
+        except OSError as error:  # a full disk behind stdout, a terminal that is gone
+            click.echo(f"tailer: {error}", err=True)
+            _drop_stdout()
+            sys.exit(ExitCode.TROUBLE)
+
+
+def _open_stdout() -> None:
+    """See to it that whatever is printed can be: to a stdout that was closed, or whose encoding lacks characters."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (for as long as the process runs)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_stdout() -> None:
+    """Keep Python from complaining when it flushes stdout on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _url(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -238,7 +255,10 @@ def jobs(queue: str | None, status: str | None, limit: str, *, as_json: bool, ur
     if where := url or settings.url:
         from tailer.client import Web
 
-        found = Web(where, settings.token).get("/jobs", given)
+        web = Web(where, settings.token)
+        found = web.get("/jobs", given)
+        if not isinstance(found, dict) or not isinstance(found.get("jobs"), list):
+            raise web.stranger()
     else:
         from tailer.hub import Hub
 

@@ -124,6 +124,7 @@ class Resuming(Generic[T]):
     """What is streamed by a web side, for one reader, through breaks of the connection.
 
     ``notice`` is called with a line for a person when it breaks. Without one for ``patience`` seconds it gives up.
+    ``begun`` tells whether anything of use has come yet.
     """
 
     def __init__(self, web: Web, *, patience: float, notice: Callable[[str], None]) -> None:
@@ -131,6 +132,8 @@ class Resuming(Generic[T]):
         self._patience = patience
         self._notice = notice
         self._pause = BACKOFF_S[0]
+        self._deadline: float | None = None
+        self.begun = False
 
     def events(self) -> Iterator[T]:
         """Yield what comes, each byte once, however often the stream breaks.
@@ -174,20 +177,27 @@ class Resuming(Generic[T]):
 
     def _pieces(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         while piece := response.read1(PIECE):
-            self._pause = BACKOFF_S[0]
             yield piece
+            # Not before: it may have been the one by which a stream says that it cannot be had just now.
+            self._pause, self._deadline, self.begun = BACKOFF_S[0], None, True
 
     def _reopen(self, broken: str) -> urllib3.BaseHTTPResponse:
-        deadline = time.monotonic() + self._patience
-        self._notice(f"the connection broke ({broken}); resuming")
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._patience
+            self._notice(f"the connection broke ({broken}); resuming")
+        elif time.monotonic() > self._deadline:
+            raise self._given_up(broken)
         while True:
             time.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 -- so that clients don't all come at once
             self._pause = min(self._pause * 2, BACKOFF_S[1])
             try:
                 return self._open()
             except WebUnavailable as error:
-                if time.monotonic() > deadline:
-                    raise WebUnavailable(f"{error}: gave up after {self._patience:.0f} s{self._hint()}") from None
+                if time.monotonic() > self._deadline:
+                    raise self._given_up(str(error)) from None
+
+    def _given_up(self, reason: str) -> WebUnavailable:
+        return WebUnavailable(f"{reason}: gave up after {self._patience:.0f} s{self._hint()}")
 
 
 class RemoteLog(Resuming[Placed]):

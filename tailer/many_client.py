@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import urllib3
 
 from tailer.client import Resuming, Web, bytes_of, end_of, ms_of
-from tailer.errors import TailerError, Unauthorized
+from tailer.errors import TailerError, Unauthorized, WebUnavailable
 from tailer.follow import Final
 from tailer.formats import SSE
 from tailer.many_lines import Line, Lines
@@ -66,6 +66,8 @@ class RemoteLogs(Resuming[Told]):
     def _open(self) -> urllib3.BaseHTTPResponse:
         seen = {"Last-Event-ID": self._last_id} if self._last_id else {}
         response = self._web.open("/logs", self._parameters(), headers=seen)
+        if response.status == HTTPStatus.NO_CONTENT:
+            return response  # All is told; only the last chunk had not come.
         return self._checked(response, SSE.content_type)
 
     def _parse(self, pieces: Iterator[bytes]) -> Generator[Told, None, str | None]:
@@ -90,10 +92,18 @@ class RemoteLogs(Resuming[Told]):
         return job_id
 
     def _ended(self, problem: dict[str, Any]) -> str:
-        """Return why the stream has ended; raises ``Unauthorized`` if it need not be tried again."""
+        """Return why the stream has ended.
+
+        Raises:
+            Unauthorized: it need not be tried again.
+            WebUnavailable: nothing has come yet, as where a connection cannot be made.
+        """
         if problem["status"] == HTTPStatus.UNAUTHORIZED:
             raise Unauthorized(str(problem["detail"]))
-        return f"{problem['title']}: {problem['detail']}"
+        reason = f"{problem['title']}: {problem['detail']}"
+        if not self.begun:
+            raise WebUnavailable(f"{self._web.url}: {problem['detail']}")
+        return reason
 
     def _told(self, job_id: str, event: ServerEvent) -> Told | None:
         if event.name == "":

@@ -12,7 +12,7 @@ from typing import Any
 from tailer.errors import ExitCode
 from tailer.follow import Final, Placed
 from tailer.formats import Options, Stripper, Text, plain, sentence
-from tailer.records import Chunk, End, Hole
+from tailer.records import SYSTEM, Chunk, End, Hole
 from tailer.store import now_ms
 
 WIDEST_LINE = 2000
@@ -65,7 +65,8 @@ class Screen:
     def __init__(self, options: Options, *, raw: bool = False) -> None:
         self._text = Text(options)
         self._midline = False
-        self._tamers = {} if raw or not sys.stdout.isatty() else {stream: Tame() for stream in options.streams}
+        streams = () if raw or not sys.stdout.isatty() else (*options.streams, SYSTEM)
+        self._tamers = {stream: Tame() for stream in streams}
 
     def show(self, events: Iterable[Placed]) -> End | None:
         """Write the job's output to stdout as it comes, all else to stderr; returns how the job ended, if it did."""

@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+from urllib3.exceptions import HTTPError
 
-from tailer.client import Web, events_of
+from tailer.client import Web, cause_of, events_of
 from tailer.errors import Forbidden, StoreUnavailable, TailerError, Unauthorized
 from tailer.findings import FAIL, OK, SKIP, WARN, Finding
 from tailer.follow import Final
@@ -163,7 +164,7 @@ class WebSide:
         took = []
         for _ in range(3):
             began = time.monotonic()
-            _ = self._web.open("/healthz").data
+            self._web.open("/healthz").close()
             took.append(time.monotonic() - began)
         return min(took)
 
@@ -175,7 +176,12 @@ class WebSide:
             return Finding(SKIP, SUBJECT, untried)
         job_id = finished[0]["job_id"]
         response = self._web.open(f"/jobs/{job_id}/log", {"format": "ndjson", "tail": "1"})
-        events = [event for event, _ in events_of(response.data.split(b"\n"))]
+        try:
+            data = response.data
+        except HTTPError as error:
+            cut = f"the log of {job_id} does not come to its end ({cause_of(error)}): does a proxy cut or hold streams?"
+            return Finding(FAIL, SUBJECT, cut)
+        events = [event for event, _ in events_of(data.split(b"\n"))]
         if not events or not isinstance(events[-1], Final):
             return Finding(FAIL, SUBJECT, f"the log of {job_id} comes without its end: does a proxy cut streams?")
         if "Content-Length" in response.headers:

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.stack import BIN, ROOT, Stack, clean, curl, worker_process
+from tests.test_client import scripted
 
 TAILER = str(BIN / "tailer")
 COMMANDS = ("follow", "jobs", "link", "run", "up", "demo", "archive", "doctor")
@@ -64,6 +65,36 @@ def test_wrong_usage_leaves_with_2_and_says_what_is_right(arguments, env, words)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_what_cannot_be_written_is_one_line(stack):
+    """A full disk ends with 2 and a line; a stdout that was closed, or lacks characters, is no trouble at all."""
+    queue = stack.queue()
+    job = queue.enqueue("tests.jobs.hello", description="a description that is too long for the table … " * 3)
+    stack.work(queue)
+    env = {"REDIS_URL": stack.url}
+
+    def shell(line, **more):
+        argv = clean(["env", *(f"{name}={value}" for name, value in {**env, **more}.items()), "sh", "-c", line])
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, cwd=ROOT)
+
+    full = shell(f"{TAILER} follow {job.id} >/dev/full")
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1)
+    assert full.stderr.startswith("tailer: ")
+    closed = shell(f"{TAILER} follow {job.id} >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    latin = shell(f"{TAILER} jobs", PYTHONIOENCODING="latin-1")
+    assert (latin.returncode, latin.stderr) == (0, "")
+    assert job.id in latin.stdout
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"jobs": 7}'])
+def test_a_web_side_of_somebody_else_is_told_of(body):
+    """JSON of any other kind is not Tailer's."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with scripted(head + body) as (url, _):
+        done = tailer("jobs", "--url", url)
+    assert (done.returncode, "does not answer as Tailer's web side does" in done.stderr) == (2, True)
 
 
 # run

@@ -18,6 +18,7 @@ from tests.processes import free_port, leftovers, shared
 from tests.proxies import documented, proxied
 from tests.stack import ROOT, Stack, clean, worker_process
 from tests.test_cli import TAILER, tailer
+from tests.test_client import scripted
 from tests.waiting import wait_until
 
 TOKEN = "a-token-for-everything"
@@ -351,6 +352,16 @@ def test_without_redis_a_finished_log_must_do(stack):
     skipped = [text for level, _, text in findings(done) if level == "skip"]
     assert skipped[0] == "not looked at, nor workers: REDIS_URL names none"
     assert "comes whole; how lines come while they are written was not tried" in skipped[1]
+
+
+def test_without_redis_a_finished_log_that_is_cut_is_a_finding():
+    """It is what is looked for there: no traceback."""
+    listing = json.dumps({"jobs": [{"job_id": "a"}]}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(listing)
+    cut = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"
+    with scripted(head + listing, cut) as (url, _):
+        finding = WebSide(url, None, None)._finished_log()
+    assert (finding.level, "does not come to its end" in finding.text) == ("fail", True)
 
 
 @pytest.mark.parametrize("proxy", PROXIES, ids=lambda proxy: proxy.section)

@@ -2,17 +2,22 @@
 
 import contextlib
 import functools
+import json
 import os
 import signal
 import subprocess
 
 import pytest
 
+from tailer.client import Web
+from tailer.errors import WebUnavailable
+from tailer.many_client import RemoteLogs
+from tailer.many_query import ManyQuery
 from tailer.many_screen import worse
-from tailer.store import wake_channel
+from tailer.store import LogStore, connect, wake_channel
 from tests.processes import free_port, running
 from tests.stack import BIN, ROOT, clean
-from tests.test_client import MODES, TAILER, command, kill_group, tailer, web_at
+from tests.test_client import MODES, TAILER, command, kill_group, scripted, tailer, web_at
 from tests.test_queues import a_queue, begun, over
 from tests.test_terminal import on_terminal
 from tests.waiting import wait_until
@@ -42,6 +47,60 @@ def test_several_jobs_come_as_lines_with_names_and_the_worst_end_is_the_exit_cod
     assert done.returncode == 2
     assert b"nobody | [tailer] no job 'nobody'" in done.stderr
     assert done.stdout.count(b"\n") == 2
+
+
+def events(*told, whole=False):
+    """An answer of these server-sent events: names and what they tell."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+    blocks = [f"event: {name}\nid: x\ndata: {json.dumps(data)}\n\n".encode() for name, data in told]
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in blocks) + b"0\r\n\r\n" * whole
+
+
+AWAY = events(("error", {"status": 503, "title": "Redis is not reachable", "detail": "it is away"}), whole=True)
+ENDED = [("job", {"job": "a"}), ("end", {"outcome": "finished", "attempt": 1, "final": True, "cursor": "1:0"})]
+
+
+def read(url, patience):
+    """What comes of following the job "a" there; and the notices."""
+    notices = []
+    query = ManyQuery.parse({"job": ["a"]})
+    logs = RemoteLogs(Web(url, silence=5), query, patience=patience, notice=notices.append)
+    return list(logs.events()), notices
+
+
+def test_a_web_side_that_cannot_answer_for_a_moment_is_waited_for():
+    """Whatever often it says so: one word about it, and then all is there."""
+    with scripted(events(("job", {"job": "a"})), AWAY, AWAY, events(*ENDED, whole=True)) as (url, _):
+        told, notices = read(url, patience=10)
+    assert (len(told), len(notices)) == (1, 1)
+
+
+def test_a_redis_that_stays_away_is_told_of_at_once_or_given_up(server):
+    """As with one job: refused at first it is an error, and behind that for as long as one has patience."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with connect(server.url) as connection:
+        log = Written(LogStore(connection))
+        log.rq_job(connection, "started")
+        log.write(b"a line\n")
+    with web_at(port, server.url) as web:
+        query = ManyQuery.parse({"job": [log.job_id]})
+        followed = RemoteLogs(Web(url, silence=5), query, patience=1, notice=lambda _line: None).events()
+        next(followed)
+        kill_group(web)
+    server.stop()
+    with web_at(port, server.url):
+        with pytest.raises(WebUnavailable, match="gave up after 1 s"):
+            list(followed)
+        with pytest.raises(WebUnavailable, match=r"^(?!.*gave up)"):
+            read(url, patience=10)
+
+
+def test_an_end_whose_last_chunk_did_not_come_is_an_end():
+    """Asked again, the server says that there is no more."""
+    with scripted(events(*ENDED), b"HTTP/1.1 204 No Content\r\n\r\n") as (url, asked):
+        told, _ = read(url, patience=5)
+    assert (len(told), len(asked)) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailer.records import SYSTEM
 from tailer.terminal import Tame, jobs_table, printable
 from tests.stack import BIN, ROOT, clean
 from tests.written import Written
@@ -163,3 +164,17 @@ def test_follow_keeps_a_terminal_safe_unless_it_is_told_not_to(stack, mode):
     piped = subprocess.run(argv, capture_output=True, timeout=30, check=False, cwd=ROOT)
     assert (piped.stdout, piped.returncode) == (hostile, 1)
     assert re.sub(HARMLESS, b"", piped.stderr) == b""
+
+
+@pytest.mark.parametrize("mode", ["web", "redis"])
+def test_a_terminal_is_shown_what_tailer_says_in_a_log(stack, mode):
+    """A line about masks is neither stdout nor stderr; what is behind it comes too."""
+    log = Written(stack.store)
+    log.rq_job(stack.connection, "finished")
+    log.write(b"before\n")
+    log.write(b"[tailer] a value is masked from here on\n", SYSTEM)
+    log.write(b"behind\n")
+    log.end("finished")
+    places = [f"TAILER_URL={stack.web}"] if mode == "web" else []
+    argv = clean(["env", f"REDIS_URL={stack.url}", *places, str(BIN / "tailer"), "follow", log.job_id])
+    assert on_terminal(argv) == b"before\n[tailer] a value is masked from here on\nbehind\n"
