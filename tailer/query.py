@@ -83,6 +83,8 @@ class LogQuery:
         if seen:
             name = "lastEventId" if args.get("lastEventId") else "Last-Event-ID"
             offset = _read({name: seen}, name, _event_id)
+        # A duration counts back from now, and may be over where one has been.
+        since = _read(args, "since", moment)
         follow = _read(args, "follow", switch)
         wanted = _wanted(args)
         return cls(
@@ -90,7 +92,7 @@ class LogQuery:
             options=_options(args),
             wait=follow if follow is not None else lines is None and wanted is None,
             tail=_read(args, "tail", _tail),
-            since=_read(args, "since", moment),
+            since=None if seen else since,
             until=_read(args, "until", moment),
             offset=offset,
             lines=lines,

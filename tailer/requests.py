@@ -38,7 +38,8 @@ def count(response: Response) -> Response:
     """Count the request, now that its answer's header is known."""
     route = (request.endpoint or "").removeprefix("tailer.")
     REQUESTS.labels(route, response.status_code).inc()
-    REQUEST_TIME.labels(route).observe(time.monotonic() - g.tailer_began)
+    if began := g.get("tailer_began"):  # The app itself may have answered before `begin`.
+        REQUEST_TIME.labels(route).observe(time.monotonic() - began)
     return response
 
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, redirect, request, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -154,7 +154,7 @@ def log(job_id: str) -> Response:
     reader = _reader()
     _check_room(hub)
     state, summary = look_up(hub.store, hub.jobs, job_id, reader)
-    if query.saw_end and _is_over(state, summary):
+    if query.saw_end and _is_over(state, summary, query.attempt):
         # The one answer that keeps an EventSource from coming back (WHATWG HTML, section 9.2.3).
         return Response(status=HTTPStatus.NO_CONTENT)
     selection = query.select(hub.store, state, summary)
@@ -369,7 +369,11 @@ def figures() -> Response:
     return Response(told, content_type=metrics.CONTENT_TYPE)
 
 
-def _is_over(state: JobState, summary: LogSummary | None) -> bool:
+def _is_over(state: JobState, summary: LogSummary | None, only: int | None) -> bool:
+    """Return whether nothing comes behind an end that was seen: of the job, or of the one attempt that is wanted."""
+    if only is not None and summary:
+        attempt = summary.attempt(only)
+        return attempt is not None and attempt.end is not None
     end = summary.last.end if summary else None
     return not state.waiting and ((end is not None and end.final) or (summary is None and state.over))
 
@@ -389,6 +393,8 @@ def _admit() -> None:
         raise BodyTooLarge(f"{request.content_length} bytes: at most {MAX_BODY} are taken")
     if len(request.query_string) > MAX_QUERY:
         raise UrlTooLong(f"a query of {len(request.query_string)} bytes: at most {MAX_QUERY} are taken")
+    if not request.query_string.isascii():
+        raise BadRequest("a query is percent-encoded (RFC 3986, section 2.1); this one has other bytes")
     check_origin(request)
     # What OPTIONS answers is the same for all, and a browser asks it without credentials (Fetch, section 3.3.5).
     if request.endpoint not in PUBLIC and request.method != "OPTIONS":

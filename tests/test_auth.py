@@ -9,7 +9,7 @@ import re
 from http import HTTPStatus
 
 import pytest
-from flask import Flask
+from flask import Flask, redirect
 from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import TimestampSigner
@@ -507,3 +507,20 @@ def test_an_app_decides_with_a_callable():
     assert led.headers["Location"] == "/accounts/login?next=%2Ftailer%2Fjobs%2Fx%3Fq%3D1"
     link = Links([KEY]).sign("x", 60)
     assert client.get(f"/tailer/jobs/x/log?link={link}").status_code == IN
+
+
+def test_an_app_that_answers_first_is_let():
+    """A login, a limit or a maintenance page of the app's own comes before all of ours, and is what is answered."""
+    own = Flask(__name__)
+    own.before_request(lambda: redirect("/its-own-login"))
+    init_app(own, Settings(rq_url=NOBODY_HOME))
+    own.register_blueprint(blueprint)
+    answer = own.test_client().get("/jobs")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/its-own-login")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_query_of_other_bytes_is_a_400(default, path):
+    """Some servers let them through."""
+    answer = default.get(path, environ_overrides={"QUERY_STRING": "a=\xff"}, headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, "percent-encoded" in answer.text) == (400, True)

@@ -165,9 +165,9 @@ def test_the_accept_header_chooses_a_format(accept, expected):
 
 def test_a_browsers_reconnect_goes_before_the_url_it_repeats():
     """An EventSource comes back to the URL it was given, with the id of what it saw last: that one counts."""
-    for args in ({"offset": "1:2"}, {"tail": "5"}, {"lines": "2-"}, {}):
+    for args in ({"offset": "1:2"}, {"tail": "5"}, {"lines": "2-"}, {"since": "10m"}, {}):
         query = LogQuery.parse(args, last_event_id="1:7")
-        assert (query.offset, query.saw_end) == (Cursor(1, 7), False)
+        assert (query.offset, query.since, query.saw_end) == (Cursor(1, 7), None, False)
     assert parse(last_event_id="1:7:end").saw_end
     assert parse(last_event_id="").offset is None
     # Where the header cannot be set, the parameter of that name is asked for it.

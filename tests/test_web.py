@@ -249,6 +249,18 @@ def test_the_end_was_seen_is_a_204(stack, log):
     assert b"second" not in again.body
 
 
+def test_the_end_of_an_attempt_was_seen_is_a_204(stack):
+    """Who wants that attempt only is told to stop when it has ended, though the job is to run again."""
+    log = Written(stack.store)
+    log.write(b"first\n")
+    log.end("failed", final=False)
+    log.rq_job(stack.connection, "scheduled")
+    path = f"/jobs/{log.job_id}/log?format=sse&attempt=1"
+    assert b"event: end\n" in stack.get(path).body
+    assert stack.get(path, "-H", "Last-Event-ID: 1:6:end").status == 204
+    assert stack.get(f"{path}&follow=0", "-H", "Last-Event-ID: 1:6").status == 200
+
+
 def test_health_and_readiness(server):
     """`/healthz` says that the process answers, `/readyz` that Redis does; neither needs the other."""
     with web_process(server.url) as (web, _):
