@@ -20,6 +20,8 @@ from tailer.store import JOB_ID, AttemptSummary, LogStore, LogSummary, check_job
 MAX_LIMIT = 500
 MAX_SCAN = 5000
 """Most jobs looked at for one page; a filter that finds nothing must not read the whole index."""
+LEAST_READ = 100
+"""Jobs read at a time, however few are wanted: a filter may find one in thousands."""
 LAST_ID = "z" * 200
 """Behind every id of a job."""
 STATUSES = tuple(status.value for status in JobStatus)
@@ -103,9 +105,9 @@ def page(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader = ALL) ->
 def find(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader = ALL) -> tuple[list[Known], str | None]:
     """Return the jobs of a page, and what ``before`` of the next one is: see ``page``."""
     found = _waiting(store, jobs, query, reader) if query.before is None else []
-    place, told, scanned = query.before, query.before, 0
+    place, told, scanned, size = query.before, query.before, 0, max(query.limit, LEAST_READ)
     while scanned < MAX_SCAN:
-        entries = store.jobs(limit=query.limit, before=place)
+        entries = store.jobs(limit=size, before=place)
         for entry, (state, summary) in zip(entries, known(store, jobs, [job_id for _, job_id in entries]), strict=True):
             if len(found) >= query.limit:
                 # Where those in queues fill the first page, the second one begins with the newest log.
@@ -116,7 +118,7 @@ def find(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader = ALL) ->
                 if summary and _matches(state, summary, query):
                     found.append((state, summary))
         scanned += len(entries)
-        if len(entries) < query.limit:
+        if len(entries) < size:
             return found, None
     # The id of a job that is not for this reader must not be in what it gets; so those of the same time come again.
     return found, _next(place if place == told else (place[0], LAST_ID)) if place else None
@@ -128,8 +130,9 @@ def _waiting(store: LogStore, jobs: Jobs, query: ListQuery, reader: Reader) -> l
     limit = MAX_SCAN if reader.restricted else query.limit
     ids = [job_id for job_id in jobs.queued(queue=query.queue, limit=limit) if JOB_ID.fullmatch(job_id)]
     found: list[Known] = []
-    for start in range(0, len(ids), query.limit):
-        for state, summary in known(store, jobs, ids[start : start + query.limit]):
+    size = max(query.limit, LEAST_READ)
+    for start in range(0, len(ids), size):
+        for state, summary in known(store, jobs, ids[start : start + size]):
             # One that waits for another attempt has a log, and is found by that; a queue may name jobs that are gone.
             wanted = summary is None and state.status and _matches(state, summary, query)
             if wanted and len(found) < query.limit and reader.reads(jobs, state, summary):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -16,6 +17,8 @@ MEMORY = 8 << 20
 """Bytes that RE2 may use for one. With less it takes that slowest way, at a hundredth of the speed, far more often."""
 MOST_IN_LINE = 1000
 """Most matches of one line: no one looks at more, and a page of dots would have millions."""
+LONGEST_IN_LINE_S = 0.05
+"""How long is looked for more matches of one line."""
 _EDGES = r"(?:^|[^\pL\pM\pN_])(%s)(?:[^\pL\pM\pN_]|$)"
 _LINE_BY_LINE = re.compile(r"\\[ACz]|\(\?[a-zA-Z]*-")
 """What may mean something else in the middle of several lines than in a line alone."""
@@ -68,12 +71,14 @@ class Pattern:
     def _spans(self, text: bytes, match: Any, begin: int, stop: int) -> list[Span]:
         """Return where ``match`` and those behind it are in the line from ``begin`` to ``stop``, from its beginning."""
         spans, empty = list[Span](), list[Span]()
+        # An expression may look at the whole line for each match: then the first ones must do.
+        deadline = time.monotonic() + LONGEST_IN_LINE_S
         for _ in range(MOST_IN_LINE):
             start, end = match.span(self._group)
             found = spans if end > start else empty
             found.append((start - begin, end - begin))
             at = end if end > start else _next(text, end)
-            if at > stop or (match := self._regexp.search(text, at, stop)) is None:
+            if at > stop or time.monotonic() > deadline or (match := self._regexp.search(text, at, stop)) is None:
                 break
         return spans or empty[:1]
 

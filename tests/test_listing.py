@@ -4,6 +4,7 @@ import fakeredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.client import Pipeline
 from rq import Queue
 from rq.job import Job
 
@@ -163,6 +164,19 @@ def test_a_log_that_somebody_has_overwritten_hides_no_other(connection, store, j
     assert sorted(ids(page(store, jobs, ListQuery()))) == ["one", "two"]
 
 
+def test_a_filter_that_finds_little_is_no_more_work_for_few(store, jobs, monkeypatch):
+    """One job of many is looked for in large pieces, also where only one is wanted."""
+    for number in range(250):
+        logged(store, f"job-{number}", 1000 + number)
+    logged(store, "stopped", 0, outcome="stopped")
+    asked, execute = [], Pipeline.execute
+    monkeypatch.setattr(
+        Pipeline, "execute", lambda pipe, *args, **named: asked.append(1) or execute(pipe, *args, **named)
+    )
+    assert ids(page(store, jobs, ListQuery(limit=1, status="stopped"))) == ["stopped"]
+    assert len(asked) < 20
+
+
 def test_ids_that_no_job_has_are_passed_over(connection, store, jobs):
     """What a queue or the index names besides jobs, or after they are gone, is not listed and breaks nothing."""
     enqueue(connection, "gone", "there")
@@ -237,6 +251,7 @@ def test_a_filter_looks_through_pages_to_fill_one(store, jobs):
 def test_a_filter_that_finds_nothing_does_not_read_the_whole_index(store, jobs, monkeypatch):
     """After so many jobs the page ends, and `next` goes on from there."""
     monkeypatch.setattr("tailer.listing.MAX_SCAN", 10)
+    monkeypatch.setattr("tailer.listing.LEAST_READ", 5)
     for number in range(30):
         logged(store, f"j{number:02d}", 1000 + number)
 

@@ -1,6 +1,7 @@
 """Searching a log: what is found is what a search of its text would find, wherever it is cut, whatever is asked."""
 
 import json
+import random
 import re
 import time
 
@@ -259,6 +260,15 @@ def test_no_expression_takes_long(expression):
     began = time.process_time()
     found(chunks_of(data), Wanted(pattern=Pattern(expression)))
     assert time.process_time() - began < 10
+
+
+def test_many_matches_in_a_long_line_do_not_take_long_either():
+    """Where each of them has the whole line looked at once more, which takes a second, the first ones must do."""
+    began = time.process_time()
+    line = b"x" * 1000 + bytes(random.Random(1).choices(b"ab", k=60_000)) + b"\n"
+    events = found(chunks_of(line), Wanted(pattern=Pattern("x(.*a.{600}Q)?")))
+    assert time.process_time() - began < 20
+    assert events
 
 
 # Over HTTP.
