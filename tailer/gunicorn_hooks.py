@@ -18,6 +18,8 @@ from gunicorn import glogging  # type: ignore[import-untyped]
 
 from tailer.logs import use_json
 
+MACOS_FILES = 10_240
+"""``OPEN_MAX``: the most that macOS lets a process ask for where its limit is "unlimited" (setrlimit(2))."""
 NO_FILES_S = 0.1
 """How long nobody is let in while the process may not open more files."""
 
@@ -83,7 +85,12 @@ def post_worker_init(worker: Worker) -> None:
     gc.set_threshold(50_000, 50, 1000)
     # A file descriptor each; many systems allow 1024 until a program asks for more.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for wanted in (most, min(MACOS_FILES, most)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            break
+        except (ValueError, OSError):
+            continue  # What cannot be had is done without.
     if hasattr(worker, "accept"):
         worker.accept = _patient(worker.accept)
     from tailer.web import hubs  # noqa: PLC0415 (see above)
