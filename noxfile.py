@@ -35,6 +35,8 @@ WORKERS = [
 """Where RQ's own hooks and words matter."""
 BEFORE_RQ_3 = ["-k", "not Spawn"]
 """RQ 2 starts its own class in a spawned horse, whatever the worker's is: there is no SpawnWorker of ours for it."""
+BEFORE_FORKSERVER = ["-k", "not Spawn and not pool and not schedule and not interval"]
+"""RQ's oldest cannot start its pool and its scheduler as Python starts processes from 3.14 on."""
 
 
 def prepare(session: nox.Session, *more: str) -> None:
@@ -60,6 +62,8 @@ def workers(session: nox.Session, rq: str) -> None:
     """The tests of the workers, with one version of RQ."""
     prepare(session, f"rq{rq}")
     older = [] if rq == RQS["rq-3"] else BEFORE_RQ_3
+    if rq == RQS["rq-oldest"] and session.python == PYTHONS[-1]:
+        older = BEFORE_FORKSERVER
     session.run(*PYTEST, "-m", "", *WORKERS, *older, *session.posargs)
 
 
