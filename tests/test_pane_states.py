@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.panes import PanePage, speaking
+from tests.stack import Stack
 from tests.written import Written
 
 
@@ -290,3 +291,20 @@ def test_expired_logs_are_told_of(pane, stack, complaints, known):
         stack.connection.delete(f"rq:job:{log.job_id}")
     pane.page.goto(f"{pane.web}/jobs/{log.job_id}")
     pane.until(says("has expired"))
+
+
+def test_older_jobs_are_loaded_when_they_are_wanted(page, server, complaints):
+    """The list has the newest; the others come by a button, which says so where that fails, and tries again."""
+    complaints.allow("Failed to load resource")
+    with Stack.on(server.url) as stack:
+        for number in range(210):
+            Written(stack.store, f"job-{number:03}").end()
+        page.goto(f"{stack.web}/jobs")
+        older, listed = page.get_by_role("button", name=re.compile("Older jobs|Try again")), page.locator("a.job")
+        older.wait_for()
+        before = listed.count()
+        page.route("**/jobs?limit=*", lambda route: route.abort(), times=1)
+        older.click()
+        page.get_by_role("button", name="Not loaded: the server cannot be reached. Try again").click()
+        page.wait_for_function(f"() => document.querySelectorAll('a.job').length > {before}")
+        older.wait_for(state="hidden")

@@ -2,7 +2,7 @@
 
 import { h, say } from "./dom.js";
 import { look, seconds, stateOf, titleOf } from "./header.js";
-import { jobList } from "./load.js";
+import { jobList, Refused } from "./load.js";
 import * as words from "./words.js";
 
 const SECTIONS = /** @type {const} */ ([
@@ -49,7 +49,9 @@ export function jobs(base, onChoose, onNews, onQueue) {
     const element = h("section", { hidden: true }, h("h2", {}, title, " ", count), list);
     return { kind, count, list, element };
   });
-  const more = h("button.older", { type: "button", hidden: true, onclick: () => void loadOlder() }, "Older jobs");
+  const more = /** @type {HTMLButtonElement} */ (
+    h("button.older", { type: "button", hidden: true, onclick: () => void askForOlder() }, "Older jobs")
+  );
   const none = h("p.none", {}, "No jobs yet.");
   const scroller = h("div.jobs", { onkeydown: arrows }, ...sections.map(({ element }) => element), none, more);
   const element = h("nav.list", { "aria-label": "Jobs" }, h("div.list-head", {}, input, queues), scroller);
@@ -201,15 +203,28 @@ export function jobs(base, onChoose, onNews, onQueue) {
 
   async function loadOlder() {
     if (next === undefined) next = (await jobList(base, `limit=${Math.max(1, Math.min(500, order.length))}`)).next;
-    if (!next) return void (more.hidden = true);
+    if (!next) return;
     const page = await jobList(base, `limit=200&before=${encodeURIComponent(next)}`);
     next = page.next;
     for (const job of page.jobs) {
       known.set(job.job_id, job);
       older.push(job.job_id);
     }
-    more.hidden = !next;
     draw();
+  }
+
+  async function askForOlder() {
+    more.disabled = true; // or the same ones would come twice
+    try {
+      await loadOlder();
+      say(more, "Older jobs");
+      more.hidden = !next;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      say(more, `Not loaded: ${error.message}. Try again`);
+    } finally {
+      more.disabled = false;
+    }
   }
 
   setInterval(() => document.hidden || draw(), 1000);
@@ -225,7 +240,7 @@ export function jobs(base, onChoose, onNews, onQueue) {
       }
       order = told.order;
       older = older.filter((id) => !order.includes(id));
-      more.hidden = !told.more && !next;
+      more.hidden = next === undefined ? !told.more : !next;
       draw();
     },
     /** @param {string[]} ids @param {string} queue  What is shown: jobs, or a queue. */
