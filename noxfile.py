@@ -73,6 +73,7 @@ def lowest(session: nox.Session) -> None:
     lock = Path(session.create_tmp()) / "lowest.txt"
     resolve = ["pip", "compile", "--quiet", "--resolution", "lowest-direct", "--extra", "archive", "pyproject.toml"]
     session.run_install("uv", *resolve, "--output-file", str(lock), external=True)
+    prepare(session, "-r", str(lock))
     # gevent before 26.5 and greenlet 3.5 print an "Exception ignored" when a process ends; else they do as they should.
-    prepare(session, "-r", str(lock), "greenlet<3.5")
+    session.install("greenlet<3.5")
     session.run(*PYTEST, *ELSEWHERE, *BEFORE_RQ_3, *session.posargs)
