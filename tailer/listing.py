@@ -11,7 +11,7 @@ from rq.job import JobStatus
 
 from tailer.errors import CorruptRecord, InvalidParameter, LogExpired, UnknownJob
 from tailer.formats import rfc3339, state_of
-from tailer.jobs import Jobs, JobState
+from tailer.jobs import WAITING, Jobs, JobState
 from tailer.readers import ALL, Reader
 from tailer.records import OUTCOMES
 from tailer.settings import whole_number
@@ -24,7 +24,8 @@ LEAST_READ = 100
 """Jobs read at a time, however few are wanted: a filter may find one in thousands."""
 LAST_ID = "z" * 200
 """Behind every id of a job."""
-STATUSES = tuple(status.value for status in JobStatus)
+STATUSES = tuple(dict.fromkeys([*(status.value for status in JobStatus), *sorted(WAITING)]))
+"""RQ's, also those that the RQ of this process is too old to know: workers may have another one."""
 Known = tuple[JobState, LogSummary | None]
 """What RQ knows of a job, and the store."""
 _BEFORE = re.compile(r"([0-9]{1,15}):([A-Za-z0-9_-]{1,200})")
