@@ -94,8 +94,8 @@ def follow(server: EmbeddedServer, port: int, rate: int) -> dict[str, list[float
             phase = 1 + number / JOBS / rate
             job = queue.enqueue(print_clock, SECONDS * rate, 1 / rate, phase, server.url, job_timeout=SECONDS * 2)
             for name in FORMATS:
-                request = f"GET /jobs/{job.id}/log?format={name} HTTP/1.1\r\nHost: bench\r\n\r\n"
-                selector.register(_sent(port, request.encode()), selectors.EVENT_READ, (name, bytearray()))
+                follower = _followed(port, f"/jobs/{job.id}/log?format={name}")
+                selector.register(follower, selectors.EVENT_READ, (name, bytearray()))
     while len(selector.get_map()) > 1:
         for key, _ in selector.select(SECONDS):
             name, held = key.data
@@ -112,6 +112,17 @@ def follow(server: EmbeddedServer, port: int, rate: int) -> dict[str, list[float
     peer.close()
     selector.close()
     return delays
+
+
+def _followed(port: int, path: str) -> socket.socket:
+    """Return a connection on which that log comes; its header is read."""
+    client = _sent(port, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += client.recv(1) or sys.exit("the web side sends no header")
+    if not head.startswith(b"HTTP/1.1 200 "):
+        sys.exit(f"the web side refuses: {head.decode()}")
+    return client
 
 
 def _sent(port: int | None, request: bytes) -> socket.socket:

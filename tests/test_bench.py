@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from bench import delay
 from bench.designs import begin
 from bench.publish import job_name, lines
 from tailer.store import Cursor, LogStore, connect
@@ -25,3 +26,13 @@ def test_the_publisher_appends_as_workers_do(server):
             records = read_all(store, Cursor(), job_name(number))
             assert store.summary(job_name(number)).last.lines == count > 0
             assert sum(len(record.data) for record in records[1:]) == len(lines(0, count))
+
+
+def test_the_delay_of_each_line_is_measured(server, monkeypatch):
+    """In every format and by the peer, so many lines as the job prints."""
+    monkeypatch.setattr(delay, "JOBS", 1)
+    monkeypatch.setattr(delay, "SECONDS", 1)
+    with delay._processes(server) as port:
+        delays = delay.follow(server, port, 5)
+    assert {name: len(values) for name, values in delays.items()} == dict.fromkeys((*delay.FORMATS, delay.PEER), 5)
+    assert all(0 < value < 10_000 for values in delays.values() for value in values)
