@@ -17,13 +17,12 @@ from pathlib import Path
 
 from tailer.archived import ArchivedStore
 from tailer.errors import ArchiveUnavailable, CorruptRecord, TailerError
-from tailer.listing import summaries
 from tailer.logs import CURRENT, NOTHING
 from tailer.objects import ObjectChanged
 from tailer.reader import MISSING, UNREADABLE
 from tailer.records import Chunk, End, Hole, encode
 from tailer.settings import Settings
-from tailer.store import AttemptSummary, Cursor, now_ms
+from tailer.store import AttemptSummary, Cursor, LogSummary, now_ms
 from tailer.volume import Writer
 
 logger = logging.getLogger(__name__)
@@ -122,8 +121,8 @@ class Archiver:
         while True:
             entries = self._store.jobs(limit=PAGE, before=place)
             wanted = [job_id for time_ms, job_id in entries if time_ms >= oldest]
-            for job_id, summary in zip(wanted, summaries(self._store, wanted), strict=True):
-                for attempt in summary.attempts if summary else []:
+            for job_id, summary in zip(wanted, self._store.summaries(wanted), strict=True):
+                for attempt in summary.attempts if isinstance(summary, LogSummary) else []:
                     due = attempt.end and not attempt.archived and attempt.end.time <= latest
                     if due and (job_id, attempt) not in self._refused:
                         yield job_id, attempt

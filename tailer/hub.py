@@ -20,7 +20,7 @@ from tailer.metrics import FOLLOWERS, LOGS, LOST, REDIS_LOST
 from tailer.poller import Poller
 from tailer.records import MAX_CHUNK, End, Record
 from tailer.settings import Settings
-from tailer.store import AttemptSummary, LogStore, LogSummary, connect, now_ms, wake_channel
+from tailer.store import AttemptSummary, LogStore, connect, now_ms, wake_channel
 from tailer.wakeups import WakeUps
 
 logger = logging.getLogger(__name__)
@@ -315,8 +315,9 @@ class Hub:
     def _advance(self, channels: Sequence[Channel]) -> None:
         """Read what is new in these logs."""
         behind = []
-        for channel, summary in zip(channels, self._summaries(channels), strict=True):
-            if isinstance(summary, TailerError):
+        summaries = self._near.summaries([channel.job_id for channel in channels])
+        for channel, summary in zip(channels, summaries, strict=True):
+            if isinstance(summary, CorruptRecord):
                 channel.fail(summary)
             elif reader := channel.expect(self._near, summary):
                 behind.append((channel, reader))
@@ -334,14 +335,6 @@ class Hub:
                 else:
                     channel.settle()
             behind = again
-
-    def _summaries(self, channels: Sequence[Channel]) -> Sequence[LogSummary | TailerError | None]:
-        try:
-            return self._near.summaries([channel.job_id for channel in channels])
-        except CorruptRecord as error:
-            if len(channels) == 1:
-                return [error]
-        return [summary for channel in channels for summary in self._summaries([channel])]
 
     def _extend(self, channel: Channel, records: list[Record | None] | TailerError) -> None:
         if isinstance(records, TailerError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from rq.job import JobStatus
 
-from tailer.errors import CorruptRecord, InvalidParameter, LogExpired, UnknownJob
+from tailer.errors import InvalidParameter, LogExpired, UnknownJob
 from tailer.formats import rfc3339, state_of
 from tailer.jobs import WAITING, Jobs, JobState
 from tailer.readers import ALL, Reader
@@ -149,17 +149,11 @@ def _next(place: tuple[int, str]) -> str:
 
 def known(store: LogStore, jobs: Jobs, ids: list[str]) -> list[Known]:
     """Return what is known of each of these jobs."""
-    return list(zip(jobs.states(ids), summaries(store, ids), strict=True)) if ids else []
-
-
-def summaries(store: LogStore, ids: list[str]) -> list[LogSummary | None]:
-    """Return the summary of each job; a log whose key somebody has overwritten counts as none, and hides no other."""
-    try:
-        return store.summaries(ids)
-    except CorruptRecord:
-        if len(ids) == 1:
-            return [None]
-        return [summary for job_id in ids for summary in summaries(store, [job_id])]
+    if not ids:
+        return []
+    # A log whose key somebody has overwritten counts as none.
+    summaries = (one if isinstance(one, LogSummary) else None for one in store.summaries(ids))
+    return list(zip(jobs.states(ids), summaries, strict=True))
 
 
 def _matches(state: JobState, summary: LogSummary | None, query: ListQuery) -> bool:

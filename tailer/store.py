@@ -329,14 +329,18 @@ class LogStore:
 
     def summary(self, job_id: str) -> LogSummary | None:
         """Return what is known of a job's log, ``None`` if it has none."""
-        return self.summaries([job_id])[0]
+        (found,) = self.summaries([job_id])
+        if isinstance(found, CorruptRecord):
+            raise found
+        return found
 
-    def summaries(self, job_ids: Sequence[str]) -> list[LogSummary | None]:
-        """Return ``summary`` of each job, in one round trip."""
+    def summaries(self, job_ids: Sequence[str]) -> list[LogSummary | CorruptRecord | None]:
+        """Return ``summary`` of each job, in one round trip. A log that cannot be read has its error in its place."""
         with redis_errors(), self.connection.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(meta_key(job_id))
-            return [parse_summary(job_id, values) for job_id, values in zip(job_ids, pipe.execute(), strict=True)]
+            answers = pipe.execute(raise_on_error=False)
+        return [_summary(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
     def jobs(self, *, limit: int = 50, before: tuple[int, str] | None = None) -> list[tuple[int, str]]:
         """Return time (ms) of the last start or end, and id, of jobs with a log, newest first.
@@ -501,6 +505,16 @@ class LogStore:
         known = [reader for reader in readers if reader.index is not None]
         answers = iter(self._ranges([(reader.job_id, reader.attempt, *reader.span()) for reader in known]))
         return [_fetched(reader, None if reader.index is None else next(answers)) for reader in readers]
+
+
+def _summary(job_id: str, answer: Any) -> LogSummary | CorruptRecord | None:
+    try:
+        with redis_errors():
+            if isinstance(answer, Exception):
+                raise answer
+    except CorruptRecord as error:
+        return error
+    return parse_summary(job_id, answer)
 
 
 def _fetched(reader: LogReader, answer: Any) -> list[Record | None] | TailerError:

@@ -371,11 +371,13 @@ def figures() -> Response:
 
 def _is_over(state: JobState, summary: LogSummary | None, only: int | None) -> bool:
     """Return whether nothing comes behind an end that was seen: of the job, or of the one attempt that is wanted."""
-    if only is not None and summary:
+    if summary is None:
+        return state.over
+    if only is not None:
         attempt = summary.attempt(only)
         return attempt is not None and attempt.end is not None
-    end = summary.last.end if summary else None
-    return not state.waiting and ((end is not None and end.final) or (summary is None and state.over))
+    end = summary.last.end
+    return not state.waiting and end is not None and end.final
 
 
 # Errors and access.

@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page
 from rq.job import Job
 
 from tests.stack import Stack
+from tests.waiting import wait_until
 
 PANE = "document.querySelectorAll('tailer-log')[{}].pane"
 
@@ -135,3 +136,29 @@ class PanePage:
         for key in keys:
             self.page.keyboard.press(key)
         return self
+
+
+def hold(pane: PanePage, pattern: Any, *, answered: bool = False) -> Any:
+    """Let the next answer to such a request wait until the test lets go of it; ``answered``: as it is by then.
+
+    Returns a function that waits for the request, and returns what lets go of its answer.
+    """
+    late = []
+
+    def keep(route):
+        late.append((route, route.fetch() if answered else None))
+
+    def come():
+        wait_until(lambda: pane.page.evaluate("() => true") and late)
+        route, answer = late[0]
+
+        def let_go():
+            with pane.page.expect_response(pattern):
+                route.fulfill(response=answer) if answer else route.continue_()
+            pane.page.evaluate("async () => (await fetch('/healthz')).text()")  # which is answered behind it
+            return answer
+
+        return let_go
+
+    pane.page.route(pattern, keep, times=1)
+    return come

@@ -1356,6 +1356,9 @@ class ServerContract(BudgetContract, StoreContract):
             store.summary("job")
         with pytest.raises(CorruptRecord, match="WRONGTYPE"):
             store.start("job", Attempt(5, 0, "e1"))
+        store.start("other", Attempt(5, 0, "e1"))
+        broken, whole, missing = store.summaries(["job", "other", "nobody"])
+        assert (type(broken), whole.job_id, missing) == (CorruptRecord, "other", None)
 
     def test_a_reader_beside_a_writer_sees_each_byte_once(self, store):
         """While one thread writes, readers from different places get a complete log, in order, without doubles."""

@@ -9,7 +9,8 @@ from rq import Queue
 from rq.job import Job
 
 from tailer.errors import InvalidParameter, LogExpired, UnknownJob
-from tailer.jobs import Jobs
+from tailer.follow import without_log
+from tailer.jobs import Jobs, JobState
 from tailer.listing import MAX_LIMIT, ListQuery, describe, look_up, page
 from tailer.records import OUTCOMES, STDOUT, Attempt, End
 from tailer.store import INDEX, LogStore, meta_key, now_ms
@@ -332,3 +333,11 @@ def test_reading_jobs_runs_nothing_of_theirs(connection, store, jobs):
     assert ids(page(store, jobs, ListQuery())) == ["job"]
     assert describe(*look_up(store, jobs, "job"))["status"] == "queued"
     assert {key: connection.type(key) for key in connection.keys("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("ago", "reason"), [(10, "no output was captured"), (90, "no output was captured, or its log has expired")]
+)
+def test_a_job_without_a_log_is_told_as_far_as_that_is_known(ago, reason):
+    """No log expires within a minute; behind that nobody may remember that there was one."""
+    assert without_log(JobState("job", status="failed", ended_at=now_ms() - ago * 1000)).reason == reason

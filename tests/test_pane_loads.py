@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from tests.panes import PanePage
-from tests.waiting import wait_until
+from tests.panes import PanePage, hold
 from tests.written import Written
 
 FIRST = re.compile(r"attempt=1&")
@@ -29,31 +28,6 @@ def again(stack):
     log.write(b"second attempt\n")
     yield log
     log.end("finished")
-
-
-def hold(pane, pattern, *, answered=False):
-    """Let the next answer to such a request wait until the test lets go of it; ``answered``: as it is by then.
-
-    Returns a function that waits for the request, and returns what lets go of its answer.
-    """
-    late = []
-
-    def keep(route):
-        late.append((route, route.fetch() if answered else None))
-
-    def come():
-        wait_until(lambda: pane.page.evaluate("() => true") and late)
-        route, answer = late[0]
-
-        def let_go():
-            with pane.page.expect_response(pattern):
-                route.fulfill(response=answer) if answer else route.continue_()
-            pane.page.evaluate("async () => (await fetch('/healthz')).text()")  # which is answered behind it
-
-        return let_go
-
-    pane.page.route(pattern, keep, times=1)
-    return come
 
 
 def tab(pane, attempt):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.panes import PanePage, speaking
+from tests.panes import PanePage, hold, speaking
 from tests.stack import Stack
 from tests.written import Written
 
@@ -42,24 +42,13 @@ def test_a_running_job_without_output_says_so(pane, stack, tmp_path):
 
 def test_an_answer_that_comes_late_does_not_bring_back_what_was(pane, stack, tmp_path):
     """What the page asked while the job ran is answered when it knows that the job has ended."""
-    late = []
-
-    def hold(route):
-        late.append((route, route.fetch()))
-
     with speaking(stack, tmp_path) as job:
-        told = f"{stack.web}/jobs/{job.job.id}"
         pane.open(job.job.id)
-        pane.page.route(told, hold, times=1)
+        asked = hold(pane, f"{stack.web}/jobs/{job.job.id}", answered=True)
         pane.ask("pane.log.refresh()")
-        while not late:
-            pane.page.wait_for_timeout(20)
+        let_go = asked()
     pane.until("pane.log.over && pane.log.info.attempts[0].end")
-    route, answer = late[0]
-    with pane.page.expect_response(told):
-        route.fulfill(response=answer)
-    pane.page.evaluate("async (url) => (await fetch(url)).text()", told)  # which is answered behind it
-    assert answer.json()["status"] == "started"
+    assert let_go().json()["status"] == "started"
     assert pane.ask("pane.log.info.status") == "finished"
 
 

@@ -109,10 +109,9 @@ class _Recording(_Base):
         if self._configured().log_format == "json":
             for name in RQS_LOGGERS:
                 setup_loghandlers(name=name)  # as RQ does later, unless there are handlers
-                if (logger := logging.getLogger(name)).handlers:
-                    logger.propagate = (
-                        False  # as RQ 3 has it; with RQ 2, a job that sets up logging would tell it twice
-                    )
+                rqs = logging.getLogger(name)
+                # As RQ 3 has it: with RQ 2, a job that sets up logging would have it told twice.
+                rqs.propagate = rqs.propagate and not rqs.handlers
             use_json(*RQS_LOGGERS, own="tailer")
 
     def _open_masks(self) -> Masks:
@@ -173,22 +172,22 @@ class _ForkingRecording(_Recording, _ForkingBase):
         with _harmless("looking after earlier logs"):
             if self._aftercare:
                 self._aftercare.go_on()
-        with _harmless("starting to record"):
-            if self._capture:
-                self._capture.close_write_ends()
-                self._record(job, self._capture, self.execution)
+        if self._capture:
+            self._capture.close_write_ends()
+            self._record(job, self._capture, self.execution)
 
     def _record(self, job: Job, capture: Capture, execution: Execution | None, *, taking_over: bool = False) -> None:
-        self._recorder = record(
-            capture,
-            self._open_store,
-            job.id,
-            self._about(job, execution),
-            settings_for(job, self._configured()),
-            self._open_console(),
-            self._open_masks,
-            taking_over=taking_over,
-        )
+        with _harmless("starting to record"):
+            self._recorder = record(
+                capture,
+                self._open_store,
+                job.id,
+                self._about(job, execution),
+                settings_for(job, self._configured()),
+                self._open_console(),
+                self._open_masks,
+                taking_over=taking_over,
+            )
 
     def wait_for_horse(self) -> Any:
         """Remember how the horse went; only here is its wait status seen."""
@@ -279,11 +278,7 @@ class _ForkingRecording(_Recording, _ForkingBase):
         self._store = self._console = None  # The worker's, with its threads and sockets.
         self._console_fds = redirection.stdout, redirection.stderr
         execution = self.execution  # Once the job is done, RQ forgets which one it was.
-        horse.when_orphaned(capture.owner, lambda: self._take_over(job, capture, execution))
-
-    def _take_over(self, job: Job, capture: Capture, execution: Execution | None) -> None:
-        with _harmless("taking the log over"):  # This is in the midst of the job's own code.
-            self._record(job, capture, execution, taking_over=True)
+        horse.when_orphaned(capture.owner, lambda: self._record(job, capture, execution, taking_over=True))
 
     def perform_job(self, job: Job, *args: Any, **kwargs: Any) -> bool:
         """Report how the job's function ended, and leave nothing in any buffer."""
